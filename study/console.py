@@ -1,0 +1,103 @@
+"""What the command line prints around a run: the plan before it, the paths after it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.home import DEFAULT_HOME, StudyHome
+from study.load import DEFAULT_STUDY, load_study, shipped_studies
+from study.plan import Plan
+from study.progress import duration
+from study.records import StudyRecord
+from study.spec import Spec
+
+WIDTH = 100
+
+
+def header(spec: Spec, plan: Plan) -> str:
+    """What will be run, in a few lines."""
+    stopping = spec.search.early_stopping
+    rungs = plan.blocks[0].rungs
+    stop = f"ASHA, rungs at epoch {', '.join(map(str, rungs))}" if rungs else "no early stopping"
+    lines = [
+        f"{plan.name}: {len(spec.arms)} arms, {_count(len(plan.blocks), 'block')}, {_count(len(plan.cells), 'cell')}",
+        *textwrap.wrap(spec.question, WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+        f"  search   {_count(plan.searches, 'search', 'es')} ({_count(len(plan.cells), 'cell')} x "
+        f"{_count(plan.repeats, 'repeat')}) of {_count(plan.trials_per_search, 'trial')}, {spec.search.method}, {stop}"
+        + (f", reduction factor {stopping.reduction_factor}" if rungs else ""),
+        f"  confirm  {_count(plan.confirm_runs, 'run')} of the winners on the test split",
+        f"  at most  {_count(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples",
+    ]
+    return "\n".join(lines)
+
+
+def dry_run(spec: Spec, plan: Plan) -> str:
+    """The whole plan: blocks, cells and every search space."""
+    lines = [header(spec, plan), ""]
+    for block in plan.blocks:
+        sizes = block.sizes
+        lines += [
+            f"block {block.label}: {block.data.name}, {block.model}, batch {block.batch_size} "
+            f"({_count(block.steps_per_epoch, 'step')} an epoch, micro-batch {block.micro_batch_size}), "
+            f"{block.epochs} epochs, one_d_lr {block.one_d_lr}, {block.precision}",
+            f"  {sizes.train} train, {sizes.validation} validation, {sizes.test} test images; "
+            f"one test image is {100 / sizes.test:.2f} points",
+        ]
+        for cell in plan.cells:
+            if cell.block is not block:
+                continue
+            lines.append(f"  {cell.name}")
+            lines += [f"    {name:<18} {dim.describe()}" for name, dim in cell.dimensions.items()]
+            fixed = ", ".join(f"{name} {value}" for name, value in cell.space.fixed.items())
+            lines += textwrap.wrap(f"fixed: {fixed}", WIDTH - 4, initial_indent="    ", subsequent_indent="           ")
+    for claim in spec.claims:
+        against = f" than {claim.than}" if claim.than else f" over {claim.over}"
+        lines.append(
+            f"claim {claim.id}: {claim.arm} {claim.kind}{against}, {claim.metric}, margin {claim.margin:g}, "
+            f"level {claim.level:g}"
+        )
+    lines.append(f"lock {plan.spec_hash[:16]}; nothing was run")
+    return "\n".join(lines)
+
+
+def study_list() -> str:
+    """Shipped studies, a line each."""
+    lines = []
+    for name in shipped_studies():
+        spec = load_study(name)
+        mark = " (default)" if name == DEFAULT_STUDY else ""
+        lines.append(f"{name}{mark}")
+        lines += textwrap.wrap(spec.question, WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def closing(home: StudyHome, record: StudyRecord, *, whole_tree: bool) -> str:
+    """Cost and places, after a study."""
+    of = "" if whole_tree else " (this process alone; the cluster's are not counted)"
+    return "\n".join(
+        [
+            f"wall time {duration(record.wall_seconds)}, CPU {record.cpu_seconds:.0f} s, "
+            f"peak memory {record.peak_memory_bytes / 2**30:.2f} GiB{of}",
+            f"report    {home.report}",
+            f"MLflow    {home.mlflow_uri}",
+            f"          open it with: mlflow ui --backend-store-uri {home.mlflow_uri}",
+        ]
+    )
+
+
+def resume_command(study: str, overrides: Sequence[str], home: StudyHome) -> str:
+    """The command that goes on with an interrupted study."""
+    words = ["python -m study.run", study, *(_quoted(override) for override in overrides), "--resume"]
+    if home.root != Path(DEFAULT_HOME).absolute():
+        words.append(f"--home {home.root}")
+    return " ".join(words)
+
+
+def _quoted(word: str) -> str:
+    return word if word.replace("=", "").replace(".", "").replace("-", "").isalnum() else "'" + word + "'"
+
+
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number:,} {word}{'' if number == 1 else plural}"

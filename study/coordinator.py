@@ -1,0 +1,164 @@
+"""The driver's middle: what the sweep reports goes to the ledger first, then to files, MLflow and the progress line.
+
+It knows none of Ray, Optuna and MLflow; the sweep calls it, one event at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from study.home import StudyHome
+from study.jobs import Job, trial_config
+from study.plan import Plan
+from study.progress import Progress
+from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH
+from study.search.ledger import Ending, Ledger
+from study.spec import Spec
+from study.tracking.tracker import Tracker
+from study.work import WorkQueue
+from trainables.config import TrialConfig
+
+Report = Mapping[str, float]
+# A stopped trial's actor may still be writing its last checkpoint: its folder is cleared a while later.
+CHECKPOINT_GRACE_SECONDS = 20.0
+
+
+class Coordinator:
+    """One session's run of a study."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        plan: Plan,
+        home: StudyHome,
+        ledger: Ledger,
+        tracker: Tracker,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.plan = plan
+        self._spec = spec
+        self._home = home
+        self._ledger = ledger
+        self._queue = WorkQueue(plan, ledger)
+        self._tracker = tracker
+        self._progress = progress
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._started: dict[str, float] = {}
+        self._last: dict[str, Report] = {}
+        self._settled: list[tuple[float, Job]] = []
+
+    def start_job(self) -> Job | None:
+        """The next job, entered everywhere as running; None where nothing can start now."""
+        job = self._queue.next_job()
+        if job is None:
+            return None
+        self._jobs[job.key] = job
+        self._started[job.key] = self._clock()
+        self._home.trial(job.folder).mkdir(parents=True, exist_ok=True)
+        config = self.config_of(job)
+        self._tracker.begin_trial(job, {**config.to_dict(), "lr": config.lr})
+        self._progress.started(job.key)
+        return job
+
+    def finished(self) -> bool:
+        """Whether nothing is left to start, now or later."""
+        return self._queue.finished()
+
+    def job(self, key: str) -> Job:
+        return self._jobs[key]
+
+    def config_of(self, job: Job) -> TrialConfig:
+        return trial_config(self._spec, self.plan, job)
+
+    def checkpoints_of(self, job: Job) -> str:
+        return str(self._home.trial(job.folder) / "checkpoints")
+
+    def rungs_of(self, job: Job) -> Sequence[int]:
+        """Epochs at which the job must wait for a verdict."""
+        return job.cell.block.rungs if job.phase == SEARCH else ()
+
+    def learn_facts(self, key: str, facts: Mapping[str, float | int | str]) -> None:
+        """Keep what a trial says of itself: sizes, phi at both ends, data hash, device."""
+        self._tracker.trial_facts(self._jobs[key], facts)
+
+    def take_reports(self, key: str, reports: Sequence[Report]) -> None:
+        """Enter further epochs. Epochs that were entered before (a resumed trial repeats them) change nothing."""
+        job = self._jobs[key]
+        known = self._ledger_epochs(job)
+        new = [report for report in reports if int(report["epoch"]) > known]
+        if reports:
+            self._last[key] = reports[-1]
+        if not new:
+            return
+        self._ledger.report(job, {int(report["epoch"]): float(report[self.plan.metric]) for report in new})
+        with (self._home.trial(job.folder) / "reports.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(report) + "\n" for report in new)
+        self._tracker.trial_reports(job, new)
+        self._progress.epochs(len(new))
+
+    def end_trained(self, key: str, status: str, reason: str | None) -> None:
+        """A trial ended by itself: it trained to the end, or diverged."""
+        state = DIVERGED if status == "diverged" else COMPLETE
+        self._end(key, state, reason)
+
+    def end_pruned(self, key: str) -> None:
+        """A rung stopped a trial."""
+        self._end(key, PRUNED, None)
+
+    def note_crash(self, key: str, traceback: str, *, final: bool) -> None:
+        """A trial raised or its process died; kept with the trial. A final crash makes it failed."""
+        job = self._jobs[key]
+        with (self._home.trial(job.folder) / "error.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {'failed' if final else 'crashed, tried again'}\n")
+            file.write(traceback.rstrip() + "\n\n")
+        reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
+        self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason}")
+        if final:
+            self._end(key, FAILED, reason)
+
+    def tick(self) -> None:
+        """Now and then: the progress line, and checkpoints that nobody needs any more."""
+        self._progress.tick()
+        now = self._clock()
+        while self._settled and now - self._settled[0][0] > CHECKPOINT_GRACE_SECONDS:
+            self._drop_checkpoints(self._settled.pop(0)[1])
+
+    def close(self) -> None:
+        """After the sweep, when no actor is left: drop what settled trials still hold."""
+        for _, job in self._settled:
+            self._drop_checkpoints(job)
+        self._settled.clear()
+        self._progress.close()
+
+    def interrupted(self) -> tuple[str, ...]:
+        """Keys of the jobs that were cut off; their checkpoints stay."""
+        return tuple(record_key for record_key in self._started)
+
+    def _end(self, key: str, state: str, reason: str | None) -> None:
+        job = self._jobs[key]
+        last = self._last.pop(key, {})
+        value = last.get(self.plan.metric)
+        ending = Ending(
+            state=state,
+            value=None if state == FAILED or value is None else float(value),
+            epochs=int(last.get("epoch", 0)),
+            metrics={name: float(number) for name, number in last.items()},
+            reason=reason,
+            wall_seconds=self._clock() - self._started.pop(key),
+        )
+        self._ledger.end(job, ending)
+        self._tracker.end_trial(job, ending)
+        self._progress.ended(job, ending)
+        self._settled.append((self._clock(), job))
+
+    def _ledger_epochs(self, job: Job) -> int:
+        record = self._ledger.record(job.number)
+        return record.epochs if record.state == RUNNING else 0
+
+    def _drop_checkpoints(self, job: Job) -> None:
+        shutil.rmtree(self.checkpoints_of(job), ignore_errors=True)

@@ -1,0 +1,132 @@
+"""Where everything of a study lives: one home folder for all studies, one folder a study, one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from study.errors import StudyError
+
+DEFAULT_HOME = "studies"
+
+
+@dataclass(frozen=True)
+class StudyHome:
+    """Paths of one study. Nothing is created until `create`."""
+
+    root: Path  # the home folder
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "optuna.log"
+
+    @property
+    def facts(self) -> Path:
+        """The study's own account of itself: spec, hash, sessions, versions."""
+        return self.folder / "study.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def spool(self) -> Path:
+        """What MLflow could not be told yet."""
+        return self.folder / "mlflow-spool.jsonl"
+
+    @property
+    def ray(self) -> Path:
+        """Ray Tune's own notes; removed when a session ends."""
+        return self.folder / "ray"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.root / "mlartifacts"
+
+    def trial(self, folder: str) -> Path:
+        """A trial's folder: its reports, its checkpoint while it runs, its traceback if it failed."""
+        return self.folder / "trials" / folder
+
+    def create(self) -> None:
+        """Make the folders and prove that they can be written.
+
+        Raises:
+            StudyError: with the path and the reason.
+        """
+        try:
+            (self.folder / "trials").mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StudyError(
+                f"the home folder {self.root} cannot be written ({error.strerror}: {error.filename}); "
+                "choose another with --home or STUDY_HOME"
+            ) from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the study: a second driver on it is refused. The system frees the lock when a driver dies.
+
+        Raises:
+            StudyError: another process holds it.
+        """
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise StudyError(
+                    f"the study '{self.name}' is already running here (process {owner}); wait for it or stop it"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def read_facts(self) -> dict[str, Any] | None:
+        """What `write_facts` kept, or None where the study never began.
+
+        Raises:
+            StudyError: the file is there but unreadable.
+        """
+        try:
+            return json.loads(self.facts.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{self.facts} cannot be read ({error}); restore it, or choose another name=") from None
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        write_atomically(self.facts, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def home_root(given: str | None) -> Path:
+    """The home folder: as given, else STUDY_HOME, else ./studies."""
+    return Path(given or os.environ.get("STUDY_HOME") or DEFAULT_HOME).expanduser().absolute()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content in one step: after a crash it holds the old text or the new, never a part."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,67 @@
+"""What a study leaves behind, in memory: the facts that analysis and report read, whatever store they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search_spaces import Value
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+
+SEARCH = "search"
+CONFIRM = "confirm"
+
+RUNNING = "running"
+COMPLETE = "complete"
+PRUNED = "pruned"
+DIVERGED = "diverged"
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One training run: a point of a search, or a confirm run of a search's winner."""
+
+    number: int  # study-wide, in order of start, from 0
+    cell: str  # "lars_warmup/B1077"
+    arm: str
+    block: str
+    repeat: int  # from 0
+    phase: str  # SEARCH or CONFIRM
+    index: int  # within its cell, repeat and phase, from 0
+    state: str  # RUNNING, COMPLETE, PRUNED, DIVERGED or FAILED
+    params: Mapping[str, Value]
+    seed: int
+    epochs: int  # really trained
+    value: float | None  # the search metric at the last epoch
+    curve: Mapping[int, float]  # epoch -> search metric
+    metrics: Mapping[str, float]  # the last report
+    reason: str | None  # why it diverged or failed
+    wall_seconds: float
+
+    @property
+    def finished(self) -> bool:
+        return self.state != RUNNING
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A whole study: its question, its plan, its trials and what it cost."""
+
+    name: str
+    question: str
+    spec: Mapping[str, object]
+    plan: Plan
+    trials: tuple[TrialRecord, ...]
+    finished: bool
+    wall_seconds: float
+    cpu_seconds: float  # over the process tree of every session of the study
+    peak_memory_bytes: int  # PSS over the process tree
+    versions: Mapping[str, str]
+    started_at: str  # ISO 8601 with time zone
+
+    def of_cell(self, cell: str, phase: str) -> tuple[TrialRecord, ...]:
+        return tuple(trial for trial in self.trials if trial.cell == cell and trial.phase == phase)

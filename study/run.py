@@ -1,0 +1,107 @@
+"""`python -m study.run`: run a study, show its plan, or list what is shipped."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from study.errors import StudyError
+from study.home import StudyHome, home_root
+from study.interrupts import INTERRUPTED_EXIT_CODE
+from study.load import DEFAULT_STUDY, load_study
+
+_EPILOG = f"""examples:
+  python -m study.run                                   the embedded default study, {DEFAULT_STUDY}
+  python -m study.run --dry-run                         its plan: blocks, cells, search spaces, budget
+  python -m study.run {DEFAULT_STUDY} search.trials=12 search.repeats=5 name=digits-longer
+  python -m study.run my-study.yaml --home /data/studies
+  python -m study.run my-study.yaml --resume            go on after Ctrl-C or a crash
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="python -m study.run",
+        description="Run a hyperparameter study of large-batch optimizers: search, confirm, report.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "words",
+        nargs="*",
+        metavar="STUDY key=value",
+        help=f"a shipped study's name or a YAML file (default: {DEFAULT_STUDY}), then overrides of its keys",
+    )
+    made.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
+    made.add_argument("--list", action="store_true", help="list the shipped studies")
+    made.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
+    made.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: RAY_ADDRESS, or this machine)")
+    made.add_argument("--home", metavar="DIR", help="folder of all studies (default: STUDY_HOME, or ./studies)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        return _main(given)
+    except StudyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped before anything was begun", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+
+
+def _main(given: argparse.Namespace) -> int:
+    # Everything heavier is imported where it is needed: help, lists and errors answer at once.
+    from study import console
+    from study.plan import make_plan
+
+    if given.list:
+        print(console.study_list())
+        return 0
+    study, overrides = split_words(given.words)
+    spec = load_study(study, overrides)
+    plan = make_plan(spec)
+    if given.dry_run:
+        print(console.dry_run(spec, plan))
+        return 0
+    from study.session import run_study
+
+    place = StudyHome(home_root(given.home), spec.name)
+    print(console.header(spec, plan), flush=True)
+    record = run_study(spec, home=given.home, address=given.address, resume=given.resume)
+    if not record.finished:
+        ended = sum(trial.finished for trial in record.trials)
+        print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}")
+        print(f"go on with: {console.resume_command(study, overrides, place)}")
+        return INTERRUPTED_EXIT_CODE
+    from study.analysis.summary import summarize
+    from study.reporting.table import final_table
+
+    print(final_table(summarize(record)))
+    print(console.closing(place, record, whole_tree=given.address is None))
+    return 0
+
+
+def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The study and the overrides among the command's words: the study stands first, and only it has no `=`.
+
+    Raises:
+        StudyError: a word that is neither.
+    """
+    if not words or "=" in words[0]:
+        study, overrides = DEFAULT_STUDY, list(words)
+    else:
+        study, overrides = words[0], list(words[1:])
+    for word in overrides:
+        if "=" not in word:
+            raise StudyError(f"'{word}' is neither the study nor an override; overrides read key.path=value")
+    return study, overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Ray Tune's hooks, each a thin wire to the coordinator: what to run next, and what has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from study.coordinator import Coordinator
+from study.interrupts import stop_requested
+from study.jobs import Job
+from study.sweep.trainable import (
+    CHECKPOINTS,
+    CONFIG,
+    FACTS,
+    JOB,
+    METRIC,
+    OUTCOME,
+    REPORTS,
+    RUNGS,
+    USE_GPU,
+)
+
+
+class WorkSearcher(Searcher):
+    """Tune's searcher: the next job of the study's queue, as a trial's config."""
+
+    def __init__(self, coordinator: Coordinator, *, use_gpu: bool) -> None:
+        super().__init__(metric=coordinator.plan.metric, mode="max")
+        self._coordinator = coordinator
+        self._use_gpu = use_gpu
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if stop_requested():
+            return Searcher.FINISHED
+        job = self._coordinator.start_job()
+        if job is None:
+            return Searcher.FINISHED if self._coordinator.finished() else None
+        return trial_input(self._coordinator, job, use_gpu=self._use_gpu)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the callback sees more."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger holds it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a study is resumed from its ledger."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def trial_input(coordinator: Coordinator, job: Job, *, use_gpu: bool) -> dict[str, Any]:
+    """What the trial actor is given: plain data only."""
+    return {
+        JOB: job.key,
+        CONFIG: coordinator.config_of(job).to_dict(),
+        CHECKPOINTS: str(coordinator.checkpoints_of(job)),
+        RUNGS: list(coordinator.rungs_of(job)),
+        METRIC: coordinator.plan.metric,
+        USE_GPU: use_gpu,
+    }
+
+
+class EventWire(Callback):
+    """Tune's callback: tells the coordinator of reports, endings, retries and failures."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._outcomes: dict[str, Mapping[str, Any]] = {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        key = trial.config[JOB]
+        if FACTS in result:
+            self._coordinator.learn_facts(key, result[FACTS])
+        if result.get(REPORTS):
+            self._coordinator.take_reports(key, result[REPORTS])
+        if result.get(OUTCOME):
+            self._outcomes[key] = result[OUTCOME]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = trial.config[JOB]
+        # Tune ends a trial without an outcome of its own only where a rung stopped it.
+        outcome = self._outcomes.pop(key, None)
+        if outcome is None:
+            self._coordinator.end_pruned(key)
+        else:
+            self._coordinator.end_trained(key, str(outcome["status"]), outcome.get("reason"))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._coordinator.note_crash(trial.config[JOB], _traceback(trial), final=False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._coordinator.note_crash(trial.config[JOB], _traceback(trial), final=True)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._coordinator.tick()
+
+    def get_state(self) -> dict[str, Any] | None:
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StopOnRequest(Stopper):
+    """Ends the whole sweep once the user or the system has asked for it."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return stop_requested()
+
+
+def _traceback(trial: Any) -> str:
+    error = trial.get_error()
+    return str(error) if error is not None else "the trial's process ended without an error message"
