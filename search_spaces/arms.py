@@ -31,14 +31,14 @@ _DECOUPLED_WEIGHT_DECAY = Float(
     source=_LAMB,
 )
 _LAYER_WISE_LR = Float(
-    low=0.1,
-    high=30.0,
+    low=0.5,
+    high=100.0,
     log=True,
-    why="published base_lr is 0.5 to 1.5 with trust coefficient 1e-3; few steps at full batch want more",
+    why="published base_lr is 0.5 to 1.5 at trust coefficient 1e-3; few steps at full batch want 5 to 20 (digits)",
     source=_TVLARS,
 )
 _LAMB_LR = Float(
-    low=1e-4,
+    low=3e-4,
     high=0.1,
     log=True,
     why="LAMB's step is lr times the weight norm; published peaks are 1e-3 to 2e-2",

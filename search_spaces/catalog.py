@@ -61,6 +61,7 @@ INITIALIZATIONS: tuple[str, ...] = (
 
 def split_sizes(items: int, validation_fraction: float, test_fraction: float) -> SplitSizes:
     """How many items each split of a set without a test split of its own holds: fractions are rounded up."""
-    validation = math.ceil(items * validation_fraction)
-    test = math.ceil(items * test_fraction)
+    # 1e-9: 0.07 * 100 is a hair above 7
+    validation = math.ceil(items * validation_fraction - 1e-9)
+    test = math.ceil(items * test_fraction - 1e-9)
     return SplitSizes(items - validation - test, validation, test)

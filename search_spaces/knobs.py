@@ -1,4 +1,4 @@
-"""What each hyperparameter can be at all, whatever an arm's space makes of it: the bounds that every override must keep."""
+"""What each hyperparameter can be at all, whatever an arm's space makes of it: bounds for every override."""
 
 from __future__ import annotations
 

@@ -1,0 +1,141 @@
+"""What the optimizers share around their updates: checked hyperparameters and an exact state round trip."""
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optim.trust import state_dtype
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on one hyperparameter, with the text that an error quotes: `"0 <= {}"`."""
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+NON_NEGATIVE = Rule("0 <= {}", lambda value: value >= 0)
+POSITIVE = Rule("0 < {}", lambda value: value > 0)
+FRACTION = Rule("0 <= {} < 1", lambda value: 0 <= value < 1)
+
+
+def checked_number(name: str, value: object, rule: Rule) -> float:
+    """`value` as a Python float.
+
+    Raises:
+        ValueError: it is not a finite number, or the rule does not hold; the message says which.
+    """
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, but got ({name}={value!r})")
+    number = float(value)
+    if not rule.holds(number):
+        raise ValueError(f"{rule.text.format(name)} must hold, but got ({name}={number!r})")
+    return number
+
+
+def checked_switch(name: str, value: object) -> bool:
+    """`value` as a Python bool.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, but got ({name}={value!r})")
+    return bool(value)
+
+
+class LayerWiseOptimizer(Optimizer):
+    """Base of the optimizers: a subclass names its hyperparameters in `rules` and `switches`, and has `step`.
+
+    Hyperparameters live in `param_groups` as plain Python values, tensors and counters in `state`; nothing
+    else is kept, so `state_dict` holds all there is. Numbers from numpy are taken as floats.
+    """
+
+    rules: ClassVar[Mapping[str, Rule]] = {}
+    switches: ClassVar[tuple[str, ...]] = ("maximize",)
+
+    def checked(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The hyperparameters of a group, as plain values.
+
+        Raises:
+            ValueError: one of them breaks its rule.
+        """
+        plain: dict[str, Any] = {name: checked_number(name, group[name], rule) for name, rule in self.rules.items()}
+        plain.update({name: checked_switch(name, group[name]) for name in self.switches})
+        if plain.get("nesterov") and plain["momentum"] == 0:
+            raise ValueError("0 < momentum must hold with nesterov, but got (momentum=0.0, nesterov=True)")
+        return plain
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters to optimize, with hyperparameters of their own where given.
+
+        Raises:
+            ValueError: a hyperparameter breaks its rule, or a parameter is not dense, real and
+                floating-point.
+        """
+        plain = self.checked({**self.defaults, **param_group})
+        super().add_param_group({**param_group, **plain})
+        for param in self.param_groups[-1]["params"]:
+            if not param.is_floating_point() or param.layout != torch.strided:
+                self.param_groups.pop()
+                raise ValueError(
+                    f"parameters must be dense tensors of real floating-point numbers, but got one of shape "
+                    f"{tuple(param.shape)} with {param.dtype}, {param.layout}"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `torch.optim.Optimizer.state_dict`, loadable with `torch.load(..., weights_only=True)`."""
+        packed = super().state_dict()
+        for group in packed["param_groups"]:
+            # a scheduler may have set a learning rate of numpy's since the group was checked
+            group.update({k: v.item() for k, v in group.items() if isinstance(v, np.generic)})
+        return packed
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As `torch.optim.Optimizer.load_state_dict`, but state keeps its own dtype and shares no memory.
+
+        torch casts floating-point state to the parameter's dtype, which would round the float32 buffers of
+        16-bit parameters, and it aliases what needs no cast.
+        """
+        loaded: dict[str, Any] = {}
+
+        # as hooks, so that the user's own hooks see and may change what they do with any other optimizer
+        def remember(_: Optimizer, final: dict[str, Any]) -> None:
+            loaded.update(final)
+
+        def restore(_: Optimizer) -> None:
+            ids = [i for group in loaded["param_groups"] for i in group["params"]]
+            params = [param for group in self.param_groups for param in group["params"]]
+            for index, param in zip(ids, params, strict=True):
+                if index in loaded["state"]:
+                    self.state[param] = {name: _own(value, param) for name, value in loaded["state"][index].items()}
+
+        before = self.register_load_state_dict_pre_hook(remember)
+        after = self.register_load_state_dict_post_hook(restore, prepend=True)
+        try:
+            super().load_state_dict(dict(state_dict))
+        finally:
+            before.remove()
+            after.remove()
+
+
+def _own(value: Tensor, param: Tensor) -> Tensor:
+    """A copy of a state tensor for `param`: on its device, and in its state dtype if it is not a counter."""
+    dtype = state_dtype(param) if value.is_floating_point() else value.dtype
+    return value.detach().to(device=param.device, dtype=dtype, copy=True)
+
+
+def evaluate(closure: Callable[[], float] | None) -> float | None:
+    """The loss that a closure computes, with gradients on; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()

@@ -1,0 +1,172 @@
+"""LAMB: Adam whose every layer moves in proportion to the norm of its weights.
+
+You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", arXiv 1904.00962,
+algorithm 2, with the identity for the scaling function phi. There is no clipping of gradients.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from optim import trust
+from optim.base import FRACTION, NON_NEGATIVE, POSITIVE, LayerWiseOptimizer, checked_number, evaluate
+
+
+class LAMB(LayerWiseOptimizer):
+    r"""Adam's direction, stretched layer by layer to the norm of the weights.
+
+    For each parameter tensor w with gradient g, at its t-th step (t = 1, 2, ...):
+
+        m = beta1 * m + (1 - beta1) * g                 (m and v start at 0)
+        v = beta2 * v + (1 - beta2) * g^2
+        r = m_hat / (sqrt(v_hat) + eps)                 m_hat = m / (1 - beta1^t), v_hat = v / (1 - beta2^t)
+        u = r + weight_decay * w                        (u = r where ndim <= 1)
+        w = w - lr * (||w|| / ||u||) * u                (ratio 1 where either norm is 0, and where ndim <= 1)
+
+    t is a tensor in the state of each parameter and counts the steps for which it had a gradient, as in Adam.
+
+    Args:
+        params: tensors, named tensors or groups, as `torch.optim.AdamW` takes them; dense and real.
+        lr: learning rate, `0 <= lr`; the length of a layer's step relative to its weights.
+        betas: decay of the two moments, `0 <= beta < 1`.
+        eps: added to the denominator, `0 < eps`.
+        weight_decay: on tensors with more than one dimension, `0 <= weight_decay`.
+        bias_correction: divide the moments by `1 - beta^t`; without it m_hat = m and v_hat = v.
+        maximize: climb instead of descending.
+
+    Raises:
+        ValueError: a hyperparameter breaks its rule.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+        >>> optimizer = LAMB([weight], lr=0.1)
+        >>> weight.sum().backward()
+        >>> optimizer.step()
+        >>> round(float((weight - torch.tensor([[3.0, 4.0]])).norm()), 6)  # 0.1 * ||w||
+        0.5
+    """
+
+    rules: ClassVar = {"lr": NON_NEGATIVE, "eps": POSITIVE, "weight_decay": NON_NEGATIVE}
+    switches = ("bias_correction", "maximize")
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        bias_correction: bool = True,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "bias_correction": bias_correction,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def checked(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """As in the base class; `betas` become a pair of floats."""
+        try:
+            beta1, beta2 = group["betas"]
+        except (TypeError, ValueError):
+            raise ValueError(f"betas must be a pair of numbers, but got (betas={group['betas']!r})") from None
+        pair = checked_number("beta1", beta1, FRACTION), checked_number("beta2", beta2, FRACTION)
+        return {**super().checked(group), "betas": pair}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter that has a gradient; returns the closure's loss."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            for bucket in trust.buckets(group["params"], self.state, ("exp_avg", "exp_avg_sq")):
+                for param, state in zip(bucket.params, bucket.states, strict=True):
+                    if "step" not in state:
+                        state["step"] = torch.zeros((), dtype=torch.int64, device=param.device)
+                torch._foreach_add_(bucket.buffers("step"), 1)
+                root_factors, floors = _denominators(bucket, group)
+                if bucket.blocked:
+                    _blocked_step(bucket, group, root_factors, floors)
+                else:
+                    _foreach_step(bucket, group, root_factors, floors)
+        return loss
+
+
+def _denominators(bucket: trust.Bucket, group: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """a and b of `r = m / (a * sqrt(v) + b)`, made of bias correction and eps; each of shape (tensors,)."""
+    dtype = trust.state_dtype(bucket.params[0])
+    steps = torch.stack(bucket.buffers("step"))
+    if not group["bias_correction"]:
+        ones = torch.ones_like(steps, dtype=dtype)
+        return ones, ones * group["eps"]
+    time = steps.to(torch.float32 if steps.device.type == "mps" else torch.float64)
+    correction1, correction2 = (1 - beta**time for beta in group["betas"])
+    return (correction1 / correction2.sqrt()).to(dtype), (correction1 * group["eps"]).to(dtype)
+
+
+def _blocked_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: Tensor, floors: Tensor) -> None:
+    beta1, beta2 = group["betas"]
+    dtype = trust.state_dtype(bucket.params[0])
+    scratch = trust.Scratch(dtype)
+
+    def direction(w: Tensor, m: Tensor, v: Tensor, factor: Tensor, floor: Tensor) -> Tensor:
+        u = torch.sqrt(v, out=scratch.like(w))
+        torch.div(m, torch.addcmul(floor, u, factor, out=u), out=u)
+        return u.add_(w, alpha=group["weight_decay"]) if group["weight_decay"] else u
+
+    layer_norms = []
+    layers = list(
+        zip(
+            bucket.params,
+            bucket.buffers("exp_avg"),
+            bucket.buffers("exp_avg_sq"),
+            root_factors.unbind(),
+            floors.unbind(),
+            strict=True,
+        )
+    )
+    for (param, first, second, factor, floor), grad in zip(layers, bucket.grads, strict=True):
+        parts = []
+        for w, g, m, v in trust.blocks(param, grad, first, second):
+            g = trust.block_direction(w, g, scratch.like(w), 0.0, group["maximize"])
+            m.lerp_(g, 1 - beta1)
+            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            u = direction(w, m, v, factor, floor)
+            parts.append(torch._foreach_norm([w, u], 2, dtype=dtype))
+        layer_norms.append(trust.join_norms(parts))
+
+    weight_norms, direction_norms = (torch.stack(of_one) for of_one in zip(*layer_norms, strict=True))
+    ratios = trust.trust_ratio(weight_norms, direction_norms)
+    steps = (-group["lr"] * ratios).unbind()
+    # last layer first, since it is the one still cached; u is made anew, which needs no large temporary
+    for (param, first, second, factor, floor), step in reversed(list(zip(layers, steps, strict=True))):
+        for w, m, v in trust.blocks(param, first, second):
+            w.addcmul_(direction(w, m, v, factor, floor), step)
+
+
+def _foreach_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: Tensor, floors: Tensor) -> None:
+    beta1, beta2 = group["betas"]
+    dtype = trust.state_dtype(bucket.params[0])
+    grads = trust.list_directions(bucket, dtype, 0.0, group["maximize"])
+    first, second = bucket.buffers("exp_avg"), bucket.buffers("exp_avg_sq")
+    torch._foreach_lerp_(first, grads, 1 - beta1)
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
+    directions: Any = torch._foreach_sqrt(second)
+    torch._foreach_mul_(directions, root_factors.unbind())
+    torch._foreach_add_(directions, floors.unbind())
+    directions = list(torch._foreach_div(first, directions))
+    if bucket.adapted:
+        if group["weight_decay"]:
+            torch._foreach_add_(directions, bucket.params, alpha=group["weight_decay"])
+        ratios = trust.trust_ratio(trust.norms(bucket.params, dtype), trust.norms(directions, dtype))
+        directions = trust.scale_list(directions, ratios)
+    torch._foreach_add_(bucket.params, directions, alpha=-group["lr"])

@@ -1,0 +1,109 @@
+"""A small training problem on paper: start values and a gradient for every step, the same for torch and for numpy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+STEPS = 13
+SHAPES = ((), (5,), (4, 3), (2, 3, 4), (3, 2, 3, 3), (6, 2), (3, 3), (2, 2))
+ZERO_WEIGHTS, ZERO_GRADIENTS, ALL_ZERO = 5, 6, 7  # positions in SHAPES
+
+Array = np.ndarray
+Make = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+def _uneven_lr(step: int) -> float:
+    return (0.3, 1.0, 0.7, 0.05)[step % 4]
+
+
+@dataclass(frozen=True)
+class Problem:
+    starts: list[Array]  # one a tensor
+    gradients: list[list[Array]]  # [step][tensor]
+
+    def lr(self, step: int) -> float:
+        """A learning rate that moves up and down, so that where it enters a formula matters."""
+        return _uneven_lr(step)
+
+    def parameters(self, dtype: torch.dtype = torch.float64) -> list[torch.nn.Parameter]:
+        return [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in self.starts]
+
+    def run(self, make: Make, dtype: torch.dtype = torch.float64) -> list[list[Array]]:
+        """Values after every step as float64, [step][tensor]."""
+        params = self.parameters(dtype)
+        optimizer = make(params)
+        path = []
+        for step, gradients in enumerate(self.gradients):
+            self.advance(optimizer, params, step, gradients)
+            path.append([param.detach().double().numpy().copy() for param in params])
+        return path
+
+    def advance(
+        self,
+        optimizer: torch.optim.Optimizer,
+        params: Sequence[torch.nn.Parameter],
+        step: int,
+        gradients: Sequence[Array],
+    ) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr(step)
+        for param, gradient in zip(params, gradients, strict=True):
+            param.grad = torch.tensor(gradient, dtype=param.dtype)
+        optimizer.step()
+
+    def assert_close(self, path: list[list[Array]], expected: list[list[Array]], tolerance: float) -> None:
+        """Relative L2 error of every tensor at every step, of the values and of how far they came."""
+        assert len(path) == len(expected) >= 12
+        for step, (got, want) in enumerate(zip(path, expected, strict=True)):
+            for index, (a, b, start) in enumerate(zip(got, want, self.starts, strict=True)):
+                scale = max(np.linalg.norm(b), np.linalg.norm(b - start))
+                error = np.linalg.norm(a - b)
+                assert error <= tolerance * scale, (step, SHAPES[index], error / scale)
+
+
+@pytest.fixture(scope="session")
+def problem() -> Problem:
+    """Values that float32 holds exactly, so that both dtypes have the same true answer."""
+    generator = np.random.default_rng(20)
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        return np.asarray(generator.normal(size=shape)).astype(np.float32).astype(np.float64)
+
+    starts = [draw(shape) for shape in SHAPES]
+    gradients = [[draw(shape) for shape in SHAPES] for _ in range(STEPS)]
+    for index in (ZERO_WEIGHTS, ALL_ZERO):
+        starts[index][...] = 0
+    for step in range(STEPS):
+        for index in (ZERO_GRADIENTS, ALL_ZERO):
+            gradients[step][index][...] = 0
+    gradients[4] = [np.zeros_like(g) for g in gradients[4]]  # and one step without any gradient
+    return Problem(starts, gradients)
+
+
+@pytest.fixture
+def make() -> Callable[..., torch.optim.Optimizer]:
+    """Builds a registered optimizer by name, with what it cannot do without."""
+    from optim import OPTIMIZERS
+
+    needed = {"tvlars": {"lambda_": 0.2, "delay_steps": 4}, "sgd": {"momentum": 0.9}}
+
+    def build(name: str, params: object, lr: float = 0.1, **knobs: object) -> torch.optim.Optimizer:
+        arguments = {"weight_decay": 0.01, **needed.get(name, {}), **knobs}
+        return OPTIMIZERS[name].factory(params, lr=lr, **arguments)
+
+    return build
+
+
+@pytest.fixture(params=["blocked", "many_blocks", "foreach"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every way through an update: CPU blocks, with several blocks a tensor, and lists of whole tensors."""
+    from optim import trust
+
+    if request.param == "many_blocks":
+        monkeypatch.setattr(trust, "BLOCK", 7)
+    if request.param == "foreach":
+        monkeypatch.setattr(trust.Bucket, "blocked", property(lambda self: False))
+    return str(request.param)

@@ -1,0 +1,137 @@
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optim import sigmoid_decay, warmup_cosine
+
+non_negative = st.floats(0, allow_infinity=False, allow_nan=False)
+positive = st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False)
+times = st.integers(0, 10**500)
+
+
+@settings(deadline=None, max_examples=300)
+@given(times, times, non_negative, non_negative, st.floats(1e-6, 1e6), st.floats(0, 10))
+def test_phi_falls_within_its_bounds_at_any_time(t, later, lambda_, delay, alpha, gamma_min):
+    first, second = sorted((t, later))
+    early = sigmoid_decay(first, lambda_, delay, alpha, gamma_min)
+    late = sigmoid_decay(second, lambda_, delay, alpha, gamma_min)
+    slack = 1 + 1e-12
+    assert gamma_min <= late <= early * slack
+    assert early <= (1 / alpha + gamma_min) * slack
+
+
+@settings(deadline=None)
+@given(times, non_negative, non_negative, positive, non_negative)
+def test_phi_never_overflows(t, lambda_, delay, alpha, gamma_min):
+    phi = sigmoid_decay(t, lambda_, delay, alpha, gamma_min)
+    assert not math.isnan(phi)
+    assert math.isfinite(phi) or 1 / alpha + gamma_min == math.inf
+
+
+@pytest.mark.parametrize("lambda_", [1e-6, 1e-3, 0.1, 3.0])
+@pytest.mark.parametrize("delay", [0, 10, 50.5])
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_phi_is_the_formula(lambda_, delay, alpha):
+    for t in (0, 1, 10, 50, 51, 100):
+        expected = 1 / (alpha + math.exp(lambda_ * (t - delay))) + 0.25
+        assert sigmoid_decay(t, lambda_, delay, alpha, 0.25) == pytest.approx(expected, rel=1e-13)
+
+
+def test_known_values_of_phi():
+    assert sigmoid_decay(0, 0.1, 20) == pytest.approx(1 / (1 + math.exp(-2)) + 1e-3, rel=1e-15)
+    assert sigmoid_decay(20, 0.1, 20) == pytest.approx(0.501, rel=1e-15)
+    assert sigmoid_decay(0, 1e-6, 0) == pytest.approx(0.501, rel=1e-15)
+    assert sigmoid_decay(10**9, 0.1, 20) == 1e-3
+    assert sigmoid_decay(0, 5.0, 1000, alpha=0.5, gamma_min=0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"step": -1},
+        {"step": math.nan},
+        {"lambda_": -0.1},
+        {"lambda_": math.inf},
+        {"delay_steps": -1},
+        {"delay_steps": math.nan},
+        {"alpha": 0.0},
+        {"alpha": math.inf},
+        {"gamma_min": -1e-9},
+    ],
+    ids=str,
+)
+def test_illegal_arguments_of_phi_are_named(broken):
+    ((name, value),) = broken.items()
+    with pytest.raises(ValueError, match=rf"must hold, but got \({name}={value}\)"):
+        sigmoid_decay(**{"step": 0, "lambda_": 0.1, "delay_steps": 5, **broken})
+
+
+def test_end_points_of_the_warmup():
+    one = [warmup_cosine(t, 4, 20) for t in range(6)]
+    zero = [warmup_cosine(t, 4, 20, start="zero") for t in range(6)]
+    assert one[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert zero[:5] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert one[5] == zero[5] < 1.0
+
+
+def test_cosine_between_its_ends():
+    assert warmup_cosine(0, 0, 8) == 1.0
+    assert warmup_cosine(4, 0, 8) == pytest.approx(0.5 + 0.001 * 0.5, rel=1e-15)
+    assert warmup_cosine(8, 0, 8) == warmup_cosine(10**500, 0, 8) == 0.001
+    assert warmup_cosine(12, 4, 20, floor=0.2) == pytest.approx(0.6, rel=1e-15)
+    assert warmup_cosine(3, 4, 4) == 1.0
+    assert warmup_cosine(4, 4, 4) == 0.001
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 50), (7, 50), (50, 50)])
+def test_schedule_is_the_formula(warmup, total):
+    for t in range(total):
+        if t < warmup:
+            expected = float(Fraction(t + 1, warmup))
+        else:
+            cosine = (1 + math.cos(math.pi * (t - warmup) / (total - warmup))) / 2
+            expected = cosine + 0.001 * (1 - cosine)
+        assert warmup_cosine(t, warmup, total) == pytest.approx(expected, rel=1e-13)
+
+
+@settings(deadline=None)
+@given(times, st.integers(0, 1000), st.integers(1, 10**6), st.floats(0, 1))
+def test_schedule_stays_between_floor_and_one(t, warmup, rest, floor):
+    factor = warmup_cosine(t, warmup, warmup + rest, floor)
+    assert 0 < factor <= 1 or floor == 0
+    assert t < warmup or factor >= floor
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"step": -1},
+        {"warmup_steps": -1},
+        {"warmup_steps": 21},
+        {"total_steps": 0},
+        {"floor": -0.1},
+        {"floor": 1.1},
+        {"start": "two"},
+    ],
+    ids=str,
+)
+def test_illegal_arguments_of_the_warmup_are_named(broken):
+    (value,) = broken.values()
+    with pytest.raises(ValueError, match=rf"but got .*{value}"):
+        warmup_cosine(**{"step": 0, "warmup_steps": 4, "total_steps": 20, **broken})
+
+
+def test_works_as_a_factor_of_lambda_lr():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=2.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: warmup_cosine(t, 2, 4))
+    seen = []
+    for _ in range(3):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert seen == [1.0, 2.0, 2.0]

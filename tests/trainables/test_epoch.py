@@ -1,0 +1,144 @@
+"""The gradient of a step is the gradient of the whole batch's mean loss, however it is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from optim.registry import build_arm
+from trainables.config import TrialConfig
+from trainables.data import DataSplits, Split
+from trainables.epoch import Progress, accumulate_gradient, require_finite_losses, train_epoch
+from trainables.isolation import generator
+from trainables.measure import DivergedError, Totals
+from trainables.session import Session, build_session
+
+Make = Callable[..., TrialConfig]
+CPU = torch.device("cpu")
+
+
+def nothing() -> None:
+    pass
+
+
+def double_session(config: TrialConfig) -> Session:
+    """A session whose model has no BatchNorm and computes in float64."""
+    session = build_session(config)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 4)).double()
+    splits: DataSplits = session.splits
+    train = Split(splits.train.images.double(), splits.train.labels)
+    arm = build_arm(
+        config.arm,
+        model.named_parameters(),
+        lr=0.1,
+        steps_per_epoch=session.steps_per_epoch,
+        total_steps=session.total_steps,
+        hyperparameters={"momentum": 0.0, "nesterov": False},
+    )
+    return dataclasses.replace(session, model=model, arm=arm, splits=dataclasses.replace(splits, train=train))
+
+
+@pytest.mark.parametrize("micro", [1, 7, 20, 33, 40])
+def test_gradient_equals_one_shot(make_config: Make, micro: int) -> None:
+    session = double_session(make_config("sgd", micro_batch_size=micro))
+    batch = torch.randperm(120, generator=torch.Generator().manual_seed(1))[:40]
+    offsets = session.augmentation.draw(120, torch.Generator().manual_seed(2))
+    for parameter in session.model.parameters():
+        parameter.grad = torch.full_like(parameter, 7.0)  # left over from another step
+    totals = Totals(CPU)
+    loss = accumulate_gradient(session, batch, offsets, totals, nothing)
+    images, labels = session.splits.train.take(batch)
+    images = session.augmentation.apply(images, offsets[batch], session.splits.background)
+    expected_loss = F.cross_entropy(session.model(images), labels)
+    expected = torch.autograd.grad(expected_loss, list(session.model.parameters()))
+    assert float(loss) == pytest.approx(expected_loss.item(), rel=1e-6)
+    assert totals.read()[0] == pytest.approx(expected_loss.item(), rel=1e-12)
+    assert totals.items == 40
+    for parameter, gradient in zip(session.model.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-12, atol=1e-15)
+
+
+def test_each_image_once_an_epoch_in_an_order_of_its_own(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = double_session(make_config("sgd", batch_size=60, augmentation="none"))
+    seen: list[torch.Tensor] = []
+    take = Split.take
+
+    def record(split: Split, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(indices)
+        return take(split, indices)
+
+    monkeypatch.setattr(Split, "take", record)
+    orders = []
+    for epoch in (1, 2, 1):
+        seen.clear()
+        train_epoch(session, epoch, Progress(), nothing)
+        orders.append(torch.cat(seen))
+        assert torch.equal(orders[-1].sort().values, torch.arange(120))
+    assert not torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], orders[2])
+
+
+def test_augmentation_is_drawn_anew_each_epoch(make_config: Make) -> None:
+    session = double_session(make_config("sgd"))
+    drawn: list[torch.Tensor] = []
+    draw = session.augmentation.draw
+
+    def record(items: int, source: torch.Generator) -> torch.Tensor:
+        drawn.append(draw(items, source))
+        return drawn[-1]
+
+    session = dataclasses.replace(session, augmentation=dataclasses.replace(session.augmentation, draw=record))
+    for epoch in (1, 2, 1):
+        train_epoch(session, epoch, Progress(), nothing)
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+
+
+def test_steps_are_plain_gradient_descent(make_config: Make) -> None:
+    """Two epochs of SGD without momentum against a hand-written loop over the same order."""
+    config = make_config("sgd", augmentation="none", epochs=1000)
+    session, twin = double_session(config), double_session(config)
+    orders: list[torch.Tensor] = []
+    for epoch in (1, 2):
+        progress = Progress()
+        train_epoch(session, epoch, progress, nothing)
+        assert (progress.step, progress.images) == (3 * epoch, 120)
+        assert all(parameter.grad is None for parameter in session.model.parameters())
+        orders.append(torch.randperm(120, generator=generator(config.seed, "order", epoch)))
+    step = 0
+    for order in orders:
+        for batch in order.view(3, 40):
+            loss = F.cross_entropy(twin.model(twin.splits.train.images[batch]), twin.splits.train.labels[batch])
+            gradients = torch.autograd.grad(loss, list(twin.model.parameters()))
+            with torch.no_grad():
+                for parameter, gradient in zip(twin.model.parameters(), gradients, strict=True):
+                    parameter -= twin.arm.lr_effective(step) * gradient
+            step += 1
+    for ours, theirs in zip(session.model.parameters(), twin.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_divergence_names_the_step_and_stops_before_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = build_session(make_config(augmentation="none"))
+    session.splits.train.images[17] = torch.nan  # one image poisons the step that it falls in
+    progress = Progress()
+    with pytest.raises(DivergedError, match="train/loss is nan"):
+        train_epoch(session, 2, progress, nothing)
+    order = torch.randperm(120, generator=generator(session.config.seed, "order", 2))
+    assert progress.step == 3 + int((order == 17).nonzero()) // 40
+
+
+def test_a_late_look_names_the_same_step() -> None:
+    progress = Progress(step=20)
+    require_finite_losses(torch.tensor([1.0, 2.0]), 10, progress)
+    assert progress.step == 20
+    with pytest.raises(DivergedError, match="train/loss is inf"):
+        require_finite_losses(torch.tensor([1.0, torch.inf, torch.nan]), 10, progress)
+    assert progress.step == 11
