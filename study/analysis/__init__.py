@@ -1,0 +1,1 @@
+"""What the trials of a study say: counts, scores over repeats, intervals, flags. No verdicts."""

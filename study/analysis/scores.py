@@ -1,0 +1,125 @@
+"""Test accuracy of a cell per repeat, and the winner that each repeat's search found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search_spaces import Choice, Dimension, Value
+from study.plan import Block, Cell
+from study.records import COMPLETE, CONFIRM, DIVERGED, SEARCH, StudyRecord, TrialRecord
+
+OUTER_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class RepeatScore:
+    """What the confirm runs of one repeat scored on the test split, averaged over their seeds."""
+
+    repeat: int
+    correct: float  # mean over the runs; need not be whole
+    items: float
+    runs: int  # complete and diverged ones
+    diverged: int
+
+    @property
+    def points(self) -> float:
+        return 100 * self.correct / self.items
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The configuration that one repeat's search selected. `search_value` selected it and is too good to report."""
+
+    repeat: int
+    params: Mapping[str, Value]
+    search_value: float | None
+    number: int | None  # of the search trial
+    edges: Mapping[str, str]  # knobs in the outer 10% of their range: base_lr -> "at the high end"
+
+
+def repeat_scores(record: StudyRecord, cell: Cell) -> tuple[RepeatScore, ...]:
+    """One score per repeat that has a confirm run to show, in the order of repeats.
+
+    A diverged run counts with chance accuracy, whatever else it reported. A failed one says nothing about accuracy
+    and is left out; the cell is then short of its quota.
+    """
+    by_repeat: dict[int, list[tuple[float, float, bool]]] = {}
+    for trial in record.of_cell(cell.name, CONFIRM):
+        counts = _correct_of(trial, cell.block)
+        if counts is not None:
+            by_repeat.setdefault(trial.repeat, []).append((*counts, trial.state == DIVERGED))
+    return tuple(
+        RepeatScore(
+            repeat=repeat,
+            correct=sum(correct for correct, _, _ in runs) / len(runs),
+            items=sum(items for _, items, _ in runs) / len(runs),
+            runs=len(runs),
+            diverged=sum(diverged for _, _, diverged in runs),
+        )
+        for repeat, runs in sorted(by_repeat.items())
+    )
+
+
+def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
+    """The selected configuration of each repeat that has one.
+
+    Where confirm runs exist, they say which configuration was selected; before that, it is the complete search trial
+    with the highest value at its last epoch (the earlier one of two equals).
+    """
+    found = []
+    for repeat in range(record.plan.repeats):
+        trials = [trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat]
+        confirms = [trial for trial in record.of_cell(cell.name, CONFIRM) if trial.repeat == repeat]
+        best = _best(trials)
+        if confirms:
+            params = confirms[0].params
+            if best is None or dict(best.params) != dict(params):
+                best = next((trial for trial in trials if dict(trial.params) == dict(params)), None)
+        elif best is not None:
+            params = best.params
+        else:
+            continue
+        edges = edge_knobs(params, cell.dimensions)
+        found.append(Winner(repeat, params, best.value if best else None, best.number if best else None, edges))
+    return tuple(found)
+
+
+def edge_knobs(params: Mapping[str, Value], dimensions: Mapping[str, Dimension]) -> dict[str, str]:
+    """Which knobs lie in the outer 10% of their range, and where, on the scale that was searched."""
+    found = {}
+    for knob, dimension in dimensions.items():
+        value = params.get(knob)
+        if value is None or isinstance(dimension, Choice):
+            continue
+        if not dimension.contains(value):
+            found[knob] = "outside the range"
+            continue
+        position = dimension.position(value)
+        if position is not None and position < OUTER_FRACTION:
+            found[knob] = "at the low end"
+        elif position is not None and position > 1 - OUTER_FRACTION:
+            found[knob] = "at the high end"
+    return found
+
+
+def _best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    complete = [
+        (trial.value, -trial.number, trial) for trial in trials if trial.state == COMPLETE and trial.value is not None
+    ]
+    return max(complete, key=lambda entry: entry[:2])[2] if complete else None
+
+
+def _correct_of(trial: TrialRecord, block: Block) -> tuple[float, float] | None:
+    items = float(trial.metrics.get("test/items", block.sizes.test))
+    if items <= 0:
+        return None
+    if trial.state == DIVERGED:
+        return (items / block.classes if block.classes else 0.0), items
+    if trial.state != COMPLETE:
+        return None
+    if "test/correct" in trial.metrics:
+        return float(trial.metrics["test/correct"]), items
+    if "test/accuracy" in trial.metrics:
+        return float(trial.metrics["test/accuracy"]) * items, items
+    return None

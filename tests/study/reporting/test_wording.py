@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import pytest
+
+from study.analysis.summary import summarize
+from study.records import CONFIRM
+from study.reporting.wording import answer, duration_text, listed, moment_text, rate_text, resolution_text
+
+
+def with_correct(record, counts: dict[str, list[int]]):
+    trials = tuple(
+        replace(t, metrics={"test/correct": float(counts[t.arm][t.repeat]), "test/items": 360.0})
+        if t.phase == CONFIRM and t.arm in counts
+        else t
+        for t in record.trials
+    )
+    return replace(record, trials=trials)
+
+
+def test_the_answer_names_overlap_and_no_winner(make_record) -> None:
+    counts = {"lars": [300, 305, 302], "lars_warmup": [350, 353, 349], "tvlars": [348, 353, 350]}
+    record = with_correct(make_record(arms=("lars", "lars_warmup", "tvlars")), counts)
+    (text,) = answer(summarize(record))
+    assert text.startswith("lars_warmup has the highest mean test accuracy, 97.4% over 3 repeats (95% interval")
+    assert "Its interval overlaps with that of tvlars." in text
+    assert "It does not overlap with that of lars." in text
+    for word in ("significant", "better", "wins", "best"):
+        assert word not in text
+
+
+def test_equal_means_share_the_first_place(make_record) -> None:
+    counts = {"lars": [350, 340, 345], "tvlars": [340, 345, 350]}
+    (text,) = answer(summarize(with_correct(make_record(arms=("lars", "tvlars")), counts)))
+    assert text.startswith("lars and tvlars share the highest mean test accuracy, 95.8%.")
+    assert "lars's interval overlaps with that of tvlars." in text
+
+
+def test_one_repeat_speaks_for_the_configurations_found(make_record) -> None:
+    summary = summarize(make_record(repeats=1))
+    (text,) = answer(summary)
+    assert text.startswith("For the configurations found, ")
+    assert "overlap" not in text
+    assert "One repeat gives no interval" in resolution_text(summary.blocks[0], summary)
+
+
+def test_each_block_gets_its_own_answer(make_record) -> None:
+    first, second = answer(summarize(make_record(batch_size=["full", 256])))
+    assert first.startswith("In B1077, ")
+    assert second.startswith("In B256, ")
+
+
+def test_nothing_yet_and_everything_diverged(make_record) -> None:
+    (text,) = answer(summarize(make_record(empty=True, finished=False)))
+    assert text == "No confirm run has come to a result yet, so there is no test accuracy to report."
+    (text,) = answer(summarize(make_record(all_diverged=True)))
+    assert text.endswith("All confirm runs diverged: this is chance accuracy.")
+    assert "no width" in text
+
+
+def test_tied_repeats_claim_no_separation(make_record) -> None:
+    counts = {"lars": [300, 305, 302], "tvlars": [350, 350, 350]}
+    (text,) = answer(summarize(with_correct(make_record(arms=("lars", "tvlars")), counts)))
+    assert "does not overlap" not in text
+
+
+def test_resolution_in_words(make_record) -> None:
+    summary = summarize(make_record())
+    found = summary.blocks[0].resolution
+    text = resolution_text(summary.blocks[0], summary)
+    assert text.startswith("360 test images: one image is 0.28 points")
+    assert f"about {found.difference_points:.1f} points to either side" in text
+    assert "itself rough" in text
+    five = summarize(make_record(repeats=5))
+    assert "itself rough" not in resolution_text(five.blocks[0], five)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.21, "3.2 s"), (59.99, "60.0 s"), (171.4, "2 min 51 s"), (3599.7, "1 h 0 min"), (7300, "2 h 1 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_small_words() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert rate_text(None) == "none ended"
+    assert moment_text("2025-03-04T05:06:07+00:00") == "2025-03-04 05:06 UTC"
+    assert moment_text("yesterday") == "yesterday"
