@@ -1,4 +1,4 @@
-"""Hyperparameter studies of large-batch optimizers: fair sweeps on Ray Tune and Optuna, kept in MLflow, read in a report.
+"""Hyperparameter studies of large-batch optimizers: fair sweeps on Ray Tune and Optuna, kept in MLflow.
 
 from study import load_study, run_study
 

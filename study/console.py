@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from study.home import DEFAULT_HOME, StudyHome
-from study.load import DEFAULT_STUDY, load_study, shipped_studies
+from study.load import load_study, shipped_studies
+from study.names import DEFAULT_STUDY
 from study.plan import Plan
 from study.progress import duration
 from study.records import StudyRecord
@@ -82,21 +84,17 @@ def closing(home: StudyHome, record: StudyRecord, *, whole_tree: bool) -> str:
             f"peak memory {record.peak_memory_bytes / 2**30:.2f} GiB{of}",
             f"report    {home.report}",
             f"MLflow    {home.mlflow_uri}",
-            f"          open it with: mlflow ui --backend-store-uri {home.mlflow_uri}",
+            f"          open it with: mlflow ui --backend-store-uri {shlex.quote(home.mlflow_uri)}",
         ]
     )
 
 
 def resume_command(study: str, overrides: Sequence[str], home: StudyHome) -> str:
     """The command that goes on with an interrupted study."""
-    words = ["python -m study.run", study, *(_quoted(override) for override in overrides), "--resume"]
+    words = ["python", "-m", "study.run", study, *overrides, "--resume"]
     if home.root != Path(DEFAULT_HOME).absolute():
-        words.append(f"--home {home.root}")
-    return " ".join(words)
-
-
-def _quoted(word: str) -> str:
-    return word if word.replace("=", "").replace(".", "").replace("-", "").isalnum() else "'" + word + "'"
+        words += ["--home", str(home.root)]
+    return shlex.join(words)
 
 
 def _count(number: int, word: str, plural: str = "s") -> str:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlong = 40
+_SHORT.maxlist = _SHORT.maxdict = 6
+_SHORT.maxlevel = 2  # YAML aliases can nest a short file into a value of gigabytes
 
 
 class StudyError(Exception):
     """Bad input or an unusable place. The message is one sentence: what is wrong, where, how to mend it."""
 
     exit_code = 2
+
+
+def shown(value: object) -> str:
+    """A given value for a message: its repr, shortened where it is long or deep."""
+    return _SHORT.repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -108,7 +108,7 @@ class StudyHome:
         """
         try:
             return json.loads(self.facts.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise StudyError(f"{self.facts} cannot be read ({error}); restore it, or choose another name=") from None

@@ -1,28 +1,36 @@
-"""Ctrl-C and SIGTERM: one request to stop, noticed by every part of a run, and a hard end where something hangs."""
+"""Ctrl-C and SIGTERM: one request to stop, noticed by every part of a run, and a hard end where something hangs.
+
+Outside a `patient` block a request raises in the main thread at once; inside, it only sets the flag that the block's
+code looks at, because what runs there (starting Ray, the sweep) must be ended in order.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final
+from typing import Final, TypeVar
 
-import psutil
+from study.names import INTERRUPTED_EXIT_CODE
 
 HARD_STOP_SECONDS: Final = 8.0
-INTERRUPTED_EXIT_CODE: Final = 130
+_PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _requested = threading.Event()
-_inside_sweep = threading.Event()
+_patient = threading.Event()
+_last_words: list[str] = []
+_Result = TypeVar("_Result")
 
 
 class StopRequestedError(KeyboardInterrupt):
-    """Raised in the main thread where a stop is asked for outside the sweep; not an Exception, so nothing swallows it."""
+    """A stop was asked for outside a patient block; no Exception, so nothing swallows it."""
 
 
 def stop_requested() -> bool:
@@ -42,12 +50,12 @@ def check_stop() -> None:
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """Take SIGINT and SIGTERM for requests to stop while the block runs (main thread only)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a notebook's or server's thread: its owner keeps the signals
+    """Take SIGINT and SIGTERM for requests to stop while the block runs. Blocks may nest; the outermost counts."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is _on_signal:
+        yield  # in a thread of a notebook or server its owner keeps the signals
         return
     _requested.clear()
-    before = {number: signal.signal(number, _on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -56,38 +64,92 @@ def handled() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sweep_running() -> Iterator[None]:
-    """While the block runs, a request sets the flag only: the sweep looks at it and ends by itself."""
+def patient() -> Iterator[None]:
+    """While the block runs a request sets the flag only; the block's code looks at it and ends by itself."""
     check_stop()
-    _inside_sweep.set()
+    _patient.set()
     try:
         yield
     finally:
-        _inside_sweep.clear()
+        _patient.clear()
+
+
+@contextlib.contextmanager
+def aside(function: Callable[[], _Result]) -> Iterator[_Result]:
+    """Call a function that would take the signal handlers for itself in a thread, where it cannot; yields its result.
+
+    The thread lives as long as the block: what the function starts may be bound to end with the thread that started it.
+
+    Raises:
+        StopRequestedError: a stop was asked for before the function returned; what it had started is killed.
+    """
+    box: list[_Result] = []
+    errors: list[BaseException] = []
+    returned, over = threading.Event(), threading.Event()
+
+    def call() -> None:
+        try:
+            box.append(function())
+        except BaseException as error:
+            errors.append(error)
+        returned.set()
+        over.wait()
+
+    threading.Thread(target=call, name="aside", daemon=True).start()
+    while not returned.wait(0.1):
+        if stop_requested():
+            kill_children()
+            raise StopRequestedError
+    if signal.getsignal(signal.SIGINT) is _on_signal:
+        for number in _SIGNALS:
+            # Also where Python still shows ours: native code may have put its own handler in front.
+            signal.signal(number, _on_signal)
+    try:
+        if errors:
+            raise errors[0]
+        yield box[0]
+    finally:
+        over.set()
+
+
+def say_if_ended_hard(words: str) -> None:
+    """What to print where an orderly stop takes too long and everything is ended at once."""
+    _last_words[:] = [words]
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    first = not _requested.is_set()
-    _requested.set()
-    if first:
+    if not _requested.is_set():
+        _requested.set()
         print(f"\n{signal.Signals(number).name}: stopping; what is done is kept", file=sys.stderr, flush=True)
         threading.Thread(target=_end_hard, name="hard-stop", daemon=True).start()
-    if not _inside_sweep.is_set():
+    if not _patient.is_set():
         raise StopRequestedError
 
 
 def _end_hard() -> None:
-    """End every process of ours where an orderly stop takes too long: the ledger is written, checkpoints are atomic."""
+    """End every process of ours: the ledger is written with each event, checkpoints are replaced in one step."""
     time.sleep(HARD_STOP_SECONDS)
-    print("stopping took too long; ending every process of this run", file=sys.stderr, flush=True)
     kill_children()
+    for words in _last_words:
+        print(words, flush=True)
     os._exit(INTERRUPTED_EXIT_CODE)
 
 
 def kill_children() -> None:
-    """SIGKILL every process that descends from this one."""
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(children, timeout=2)
+    """SIGKILL every process that descends from this one, those that lose their parent meanwhile included."""
+    import psutil
+
+    adopt_orphans()
+    me = psutil.Process()
+    deadline = time.monotonic() + 3
+    while (children := me.children(recursive=True)) and time.monotonic() < deadline:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(children, timeout=0.5)
+
+
+def adopt_orphans() -> None:
+    """Have descendants whose parent dies become our children (Linux): else they would escape `kill_children`."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

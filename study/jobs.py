@@ -1,4 +1,4 @@
-"""One training run as the sweep hands it out: where it belongs, its seeds, and the configuration that the loop takes."""
+"""One training run as the sweep hands it out: where it belongs, its seeds, and the config that the loop takes."""
 
 from __future__ import annotations
 

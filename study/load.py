@@ -1,30 +1,34 @@
-"""Reading a study file: shipped name or path, dotted overrides, and one clear sentence for whatever is wrong with it."""
+"""Reading a study file: shipped name or path, dotted overrides, and one clear sentence for what is wrong with it."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Hashable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from study.errors import StudyError, nearest
+from study.errors import StudyError, nearest, shown
+from study.names import DEFAULT_STUDY
 from study.spec import Spec
 
 SHIPPED = Path(__file__).parent / "studies"
-DEFAULT_STUDY = "digits-warmup"
 LARGEST_STUDY_FILE_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers and truth values are those of YAML 1.2 (1e-3 is a number, `no` is a word), keys unique."""
+    """Safe YAML with the plain values of YAML 1.2 (1e-3 is a number, `no` and 2001-01-01 are words) and unique keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -35,20 +39,33 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
+_YAML_1_2 = (  # what a plain word must look like to be no text, and its first letters
+    ("bool", r"^(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9]+$|^0o[0-7]+$|^0x[0-9a-fA-F]+$", "-+0123456789"),
+    (
+        "float",
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$",
+        "-+0123456789.",
+    ),
+)
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.removeprefix(_TAG) in _PLAIN
+} | {f"{_TAG}int": _construct_int}
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, regex) for tag, regex in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
-    ]
+    first: [(tag, regex) for tag, regex in resolvers if tag in (f"{_TAG}null", f"{_TAG}merge")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+for _kind_of_word, _pattern, _first in _YAML_1_2:
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind_of_word}", re.compile(_pattern), list(_first))
 
 
 def shipped_studies() -> dict[str, Path]:
@@ -84,14 +101,16 @@ def _find(study: str) -> Path:
     if study in shipped:
         return shipped[study]
     path = Path(study)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        if path.is_file():
+    if path.suffix in (".yaml", ".yml") or os.path.exists(path):  # Path.exists raises where a name is too long
+        if os.path.isfile(path):
             return path
-        what = "is a folder, not a study file" if path.is_dir() else "does not exist"
+        what = "is no file to read" if os.path.exists(path) else "does not exist"
+        if os.path.isdir(path):
+            what = "is a folder, not a study file"
         raise StudyError(f"the study file {path.absolute()} {what}; give a path to a YAML file, or a name from --list")
     if "=" in study:
         raise StudyError(f"'{study}' looks like an override without a path before the '='; write key.path=value")
-    raise StudyError(f"unknown study '{study}'; {nearest(study, shipped)} (a path to a file ends in .yaml)")
+    raise StudyError(f"unknown study {shown(study)}; {nearest(study, shipped)} (a path to a file ends in .yaml)")
 
 
 def _read(path: Path) -> Any:
@@ -122,6 +141,8 @@ def _parse(text: str, where: str) -> Any:
         raise StudyError(f"{where}{place}: unreadable YAML ({problem}); mend that line") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{where}: unreadable YAML ({str(error).splitlines()[0]})") from None
+    except (ValueError, LookupError) as error:  # of Python's own int() and float()
+        raise StudyError(f"{where}: unreadable YAML ({str(error).split(';')[0]})") from None
     except RecursionError:
         raise StudyError(f"{where}: unreadable YAML (nested too deeply)") from None
 
@@ -133,24 +154,24 @@ def _apply(data: dict[Any, Any], override: str) -> None:
         raise StudyError(f"the override '{override}' must read key.path=value, for example search.trials=12")
     value = _parse(text, f"the override '{override}'")
     place: Any = data
+    # Containers on the way are copied: a YAML alias may have put the same one elsewhere too.
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(place, list):
-            if not key.isdigit() or int(key) >= len(place):
+            if not key.isdecimal() or int(key) >= len(place):
                 raise StudyError(f"the override '{override}': '{key}' is no position in a list of {len(place)}")
-            if last:
-                place[int(key)] = value
-            else:
-                place = place[int(key)]
+            place[int(key)] = value if last else copy(place[int(key)])
+            place = place[int(key)]
         elif isinstance(place, dict):
-            if last:
-                place[key] = value
-            else:
-                place = place.setdefault(key, {})
+            place[key] = value if last else copy(place.get(key, {}))
+            place = place[key]
         else:
             raise StudyError(
                 f"the override '{override}': '{'.'.join(keys[:depth])}' is a plain value, it has no '{key}'"
             )
+
+
+_MAPPING = re.compile(r"valid dictionary( or instance of \w+)?")  # pydantic's word for it, with our class's name
 
 
 def _sentence(error: ValidationError) -> str:
@@ -171,11 +192,11 @@ def _sentence(error: ValidationError) -> str:
     if place == "name" and kind == "string_pattern_mismatch":
         return (
             f"name must be letters, digits, '_', '-' or '.', begin with a letter or digit and have at most 64 of them "
-            f"(it names a folder), but got {given!r}"
+            f"(it names a folder), but got {shown(given)}"
         )
     also = {str(item["msg"]) for item in details if _place(item) == place}
-    expected = " or ".join(sorted(message[0].lower() + message[1:] for message in also))
-    return f"{place}: {expected}, but got {given!r}"
+    expected = " or ".join(sorted(_MAPPING.sub("mapping of keys to values", m[0].lower() + m[1:]) for m in also))
+    return f"{place}: {expected}, but got {shown(given)}"
 
 
 def _place(item: Any) -> str:

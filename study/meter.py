@@ -22,7 +22,7 @@ class Usage:
 
 
 class Meter:
-    """Samples the process tree in a thread. CPU seconds of a process that ends between samples are lost after the last."""
+    """Samples the process tree in a thread; what a process uses after its last sample is not counted."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

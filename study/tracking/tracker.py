@@ -1,54 +1,28 @@
 """What a study tells MLflow, from a background thread: the sweep never waits for it and never fails by it.
 
-The driver's thread turns events into small plain notes and queues them. The writer thread gathers the notes of a run
-and delivers them together: a short trial costs three calls. A note that cannot be delivered is spooled to a file and
-delivered later, by this session or by the next; delivering twice changes nothing.
+The driver's thread turns events into small plain notes, which go to a file and into a queue. The writer thread gathers
+the notes of a run and delivers them together: a short trial costs three calls. The file is emptied once everything in
+it has arrived; what it holds when a session ends, in whatever way, the next delivers. Telling twice changes nothing.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from study.jobs import Job
 from study.search.ledger import Ending
+from study.tracking.spool import Notes, Spool
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
-QUEUE_LENGTH = 10_000
+MOST_FAILURES = 3  # in one delivery, before the store is taken for dead
 STUDY, CELL, TRIAL, CONFIRM_ROLE = "study", "cell", "trial", "confirm"
-
-
-@dataclass
-class Notes:
-    """What is to be told of one run. Plain data, so that it can be spooled."""
-
-    key: str  # unique in its study: "study", "cell:<name>" or a job's key
-    parent: str | None  # key of the parent run
-    name: str
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # key, value, epoch, milliseconds
-    artifacts: list[str] = field(default_factory=list)
-    ended: str | None = None  # MLflow's status: FINISHED, FAILED or KILLED
-    start_ms: int = 0
-    end_ms: int = 0
-
-    def merge(self, later: Notes) -> None:
-        """Add what a later note of the same run says."""
-        self.tags |= later.tags
-        self.params |= later.params
-        self.metrics += later.metrics
-        self.artifacts += later.artifacts
-        if later.ended is not None:
-            self.ended, self.end_ms = later.ended, later.end_ms
 
 
 class RunStore(Protocol):
@@ -67,8 +41,11 @@ class Tracker:
     def __init__(self, make_store: Callable[[], RunStore], spool: Path, study_tags: Mapping[str, str]) -> None:
         self._tags = dict(study_tags)
         self._cells: list[str] = []
-        self._queue: queue.Queue[Notes | None] = queue.Queue(QUEUE_LENGTH)
-        self._writer = _Writer(make_store, spool, self._queue)
+        self._queue: queue.SimpleQueue[Notes | None] = queue.SimpleQueue()
+        self._spool = Spool(spool)
+        for notes in self._spool.read():
+            self._queue.put(notes)
+        self._writer = _Writer(make_store, self._spool, self._queue)
         self._thread = threading.Thread(target=self._writer.run, name="tracking", daemon=True)
         self._thread.start()
 
@@ -135,7 +112,7 @@ class Tracker:
         Returns:
             None where everything arrived, else what stood in the way.
         """
-        self._put(None)
+        self._queue.put(None)
         self._thread.join(seconds)
         return self._writer.trouble if not self._thread.is_alive() else "MLflow is still answering slowly"
 
@@ -154,14 +131,16 @@ class Tracker:
     def _with_tags(self, role: str, tags: Mapping[str, str]) -> dict[str, str]:
         return {**self._tags, "study.role": role, **tags}
 
-    def _put(self, notes: Notes | None) -> None:
-        self._queue.put(notes)
+    def _put(self, notes: Notes) -> None:
+        self._spool.add(notes, then=lambda: self._queue.put(notes))
 
 
 class _Writer:
-    """The thread's side."""
+    """The thread's side: gathers each run's notes, delivers them, and keeps what did not arrive for another try."""
 
-    def __init__(self, make_store: Callable[[], RunStore], spool: Path, notes: queue.Queue[Notes | None]) -> None:
+    def __init__(
+        self, make_store: Callable[[], RunStore], spool: Spool, notes: queue.SimpleQueue[Notes | None]
+    ) -> None:
         self._make_store = make_store
         self._store: RunStore | None = None
         self._spool = spool
@@ -193,48 +172,39 @@ class _Writer:
             self._gathered[notes.key] = notes
 
     def _deliver(self, *, last: bool) -> None:
-        gathered, self._gathered = list(self._gathered.values()), {}
         if self._next_try > time.monotonic() and not last:
-            self._keep(gathered)
             return
+        self.trouble = None
         try:
             if self._store is None:
                 store = self._make_store()
                 store.open()
                 self._store = store
-            if self._spool.exists():
-                gathered = self._spooled() + gathered
-                self._keep(gathered, anew=True)
-                self._write_all(gathered)
-                self._spool.unlink()
-            else:
-                self._write_all(gathered)
-            self.trouble = None
+            self._write_all(self._store)
         except Exception as error:  # whatever MLflow, its database or the network raise: a study goes on without them
-            self.trouble = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            self._note_trouble(error)
+        if self.trouble is not None:
             self._next_try = time.monotonic() + RETRY_SECONDS
-            if not self._spool.exists():
-                self._keep(gathered)
+        elif not self._gathered:
+            self._spool.clear(unless=lambda: not self._queue.empty())
 
-    def _write_all(self, gathered: list[Notes]) -> None:
-        assert self._store is not None
-        for notes in gathered:
-            self._store.write(notes)
-
-    def _keep(self, gathered: list[Notes], *, anew: bool = False) -> None:
-        with self._spool.open("w" if anew else "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(notes.__dict__) + "\n" for notes in gathered)
-
-    def _spooled(self) -> list[Notes]:
-        found = []
-        for line in self._spool.read_text(encoding="utf-8").splitlines():
+    def _write_all(self, store: RunStore) -> None:
+        failures = 0
+        for key, notes in list(self._gathered.items()):
             try:
-                fields = json.loads(line)
-            except ValueError:
-                continue  # a line torn by a kill
-            fields["metrics"] = [tuple(metric) for metric in fields["metrics"]]
-            found.append(Notes(**fields))
-        return found
+                store.write(notes)
+                del self._gathered[key]
+            except Exception as error:
+                self._note_trouble(error)
+                # To the end of the line: a run that the store refuses must not stand before the others for ever.
+                self._gathered[key] = self._gathered.pop(key)
+                failures += 1
+                if failures == MOST_FAILURES:
+                    return
+
+    def _note_trouble(self, error: Exception) -> None:
+        lines = str(error).strip().splitlines()
+        self.trouble = f"{type(error).__name__}: {lines[0] if lines else ''}"
 
 
 def _cell_place(cell: str) -> tuple[str, str, str]:
