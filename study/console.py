@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ def header(spec: Spec, plan: Plan) -> str:
     rungs = plan.blocks[0].rungs
     stop = f"ASHA, rungs at epoch {', '.join(map(str, rungs))}" if rungs else "no early stopping"
     lines = [
-        f"{plan.name}: {len(spec.arms)} arms, {_count(len(plan.blocks), 'block')}, {_count(len(plan.cells), 'cell')}",
+        f"{plan.name}: {_count(len(spec.arms), 'arm')}, {_count(len(plan.blocks), 'block')}, "
+        f"{_count(len(plan.cells), 'cell')}",
         *textwrap.wrap(spec.question, WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
         f"  search   {_count(plan.searches, 'search', 'es')} ({_count(len(plan.cells), 'cell')} x "
         f"{_count(plan.repeats, 'repeat')}) of {_count(plan.trials_per_search, 'trial')}, {spec.search.method}, {stop}"
@@ -83,17 +85,31 @@ def closing(home: StudyHome, record: StudyRecord, *, whole_tree: bool) -> str:
             f"wall time {duration(record.wall_seconds)}, CPU {record.cpu_seconds:.0f} s, "
             f"peak memory {record.peak_memory_bytes / 2**30:.2f} GiB{of}",
             f"report    {home.report}",
-            f"MLflow    {home.mlflow_uri}",
-            f"          open it with: mlflow ui --backend-store-uri {shlex.quote(home.mlflow_uri)}",
+            f"MLflow    {without_password(home.mlflow_uri)}",
+            f"          open it with: {mlflow_command(home.mlflow_uri)}",
         ]
     )
 
 
-def resume_command(study: str, overrides: Sequence[str], home: StudyHome) -> str:
+def mlflow_command(uri: str) -> str:
+    """How to look at the runs: a local database needs a server, a server needs a browser."""
+    if uri.startswith(("http://", "https://")):
+        return f"a browser at {without_password(uri)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(without_password(uri))}"
+
+
+def without_password(uri: str) -> str:
+    """The URI with what stands between user and host left out."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", uri)
+
+
+def resume_command(study: str, overrides: Sequence[str], home: StudyHome, address: str | None = None) -> str:
     """The command that goes on with an interrupted study."""
     words = ["python", "-m", "study.run", study, *overrides, "--resume"]
     if home.root != Path(DEFAULT_HOME).absolute():
         words += ["--home", str(home.root)]
+    if address is not None:
+        words += ["--address", address]
     return shlex.join(words)
 
 

@@ -14,8 +14,8 @@ from study.home import StudyHome
 from study.jobs import Job, trial_config
 from study.plan import Plan
 from study.progress import Progress
-from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH
-from study.search.ledger import Ending, Ledger
+from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, Ending
+from study.search.ledger import Ledger
 from study.spec import Spec
 from study.tracking.tracker import Tracker
 from study.work import WorkQueue
@@ -61,7 +61,10 @@ class Coordinator:
         self._started[job.key] = self._clock()
         self._home.trial(job.folder).mkdir(parents=True, exist_ok=True)
         config = self.config_of(job)
-        self._tracker.begin_trial(job, {**config.to_dict(), "lr": config.lr})
+        told = {
+            name: value for name, value in config.to_dict().items() if name != "device"
+        }  # the trial's facts name it
+        self._tracker.begin_trial(job, {**told, "lr": config.lr})
         self._progress.started(job.key)
         return job
 
@@ -88,17 +91,19 @@ class Coordinator:
 
     def take_reports(self, key: str, reports: Sequence[Report]) -> None:
         """Enter further epochs. Epochs that were entered before (a resumed trial repeats them) change nothing."""
+        if not reports:
+            return
         job = self._jobs[key]
-        known = self._ledger_epochs(job)
+        self._last[key] = reports[-1]
+        # A session that was killed may have told the ledger more than MLflow; the tracker drops what it has by itself.
+        self._tracker.trial_reports(job, reports)
+        known = self._ledger.record(job.number).epochs
         new = [report for report in reports if int(report["epoch"]) > known]
-        if reports:
-            self._last[key] = reports[-1]
         if not new:
             return
         self._ledger.report(job, {int(report["epoch"]): float(report[self.plan.metric]) for report in new})
         with (self._home.trial(job.folder) / "reports.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(report) + "\n" for report in new)
-        self._tracker.trial_reports(job, new)
         self._progress.epochs(len(new))
 
     def end_trained(self, key: str, status: str, reason: str | None) -> None:
@@ -155,10 +160,6 @@ class Coordinator:
         self._tracker.end_trial(job, ending)
         self._progress.ended(job, ending)
         self._settled.append((self._clock(), job))
-
-    def _ledger_epochs(self, job: Job) -> int:
-        record = self._ledger.record(job.number)
-        return record.epochs if record.state == RUNNING else 0
 
     def _drop_checkpoints(self, job: Job) -> None:
         shutil.rmtree(self.checkpoints_of(job), ignore_errors=True)

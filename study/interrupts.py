@@ -25,6 +25,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _requested = threading.Event()
 _patient = threading.Event()
+_ended = threading.Event()  # the block that handles signals is over: the hard end is called off
 _last_words: list[str] = []
 _Result = TypeVar("_Result")
 
@@ -55,10 +56,12 @@ def handled() -> Iterator[None]:
         yield  # in a thread of a notebook or server its owner keeps the signals
         return
     _requested.clear()
+    _ended.clear()
     before = {number: signal.signal(number, _on_signal) for number in _SIGNALS}
     try:
         yield
     finally:
+        _ended.set()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -128,7 +131,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 def _end_hard() -> None:
     """End every process of ours: the ledger is written with each event, checkpoints are replaced in one step."""
-    time.sleep(HARD_STOP_SECONDS)
+    if _ended.wait(HARD_STOP_SECONDS):
+        return
     kill_children()
     for words in _last_words:
         print(words, flush=True)

@@ -11,8 +11,7 @@ from typing import TextIO
 
 from study.jobs import Job
 from study.plan import Plan
-from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH
-from study.search.ledger import Ending
+from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, Ending
 
 TERMINAL_SECONDS = 0.25
 LOG_SECONDS = 15.0
@@ -78,7 +77,8 @@ class Progress:
     def line(self) -> str:
         """The line's text."""
         done = self._already + sum(self._states.values())
-        words = [f"{duration(self._clock() - self._begun)}", f"{done}/{self._plan.trials} trials"]
+        most = self._plan.trials + self._states[FAILED]  # a failed trial is replaced
+        words = [f"{duration(self._clock() - self._begun)}", f"{done}/{most} trials"]
         if self._running:
             words.append(f"{len(self._running)} running")
         for state, word in ((PRUNED, "stopped early"), (DIVERGED, "diverged"), (FAILED, "failed")):

@@ -48,6 +48,18 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How a job ended: its outcome in the study's words and what the loop last reported."""
+
+    state: str  # COMPLETE, PRUNED, DIVERGED or FAILED
+    value: float | None  # the search metric at the last epoch; None where there is none
+    epochs: int
+    metrics: Mapping[str, float]
+    reason: str | None
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A whole study: its question, its plan, its trials and what it cost."""
 

@@ -84,7 +84,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     from study.session import run_study
 
     place = StudyHome(home_root(given.home), spec.name)
-    go_on = f"go on with: {console.resume_command(study, overrides, place)}"
+    go_on = f"go on with: {console.resume_command(study, overrides, place, given.address)}"
     print(console.header(spec, plan), flush=True)
     say_if_ended_hard(f"stopped at once, what was recorded is kept in {place.folder}\n{go_on}")
     record = run_study(spec, home=given.home, address=given.address, resume=given.resume)

@@ -73,7 +73,7 @@ def load_record(place: StudyHome) -> StudyRecord:
         raise StudyError(f"no study '{place.name}' was run in {place.root}; run it first, or name its --home")
     spec = validate(facts["spec"], where=str(place.facts))
     plan = make_plan(spec)
-    return _record(spec, plan, Ledger(place.ledger, plan, spec.search), facts)
+    return _record(spec, plan, Ledger(place.ledger, plan, spec.search, read_only=True), facts)
 
 
 def _run(

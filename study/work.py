@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from study.jobs import Job
 from study.plan import Cell, Plan
-from study.records import COMPLETE, CONFIRM, FAILED, RUNNING, SEARCH, TrialRecord
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, TrialRecord
 from study.search.ledger import Ledger
 
 
@@ -85,10 +85,14 @@ def startable(trials: Sequence[TrialRecord], quota: int) -> int:
 def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The trial with the best search metric at the last epoch, of those that trained to the end.
 
-    Where every trial diverged the first of them stands for the search: that its arm diverges is the result.
+    Where none did, the stopped trial that came furthest stands in; where every trial diverged, the first of them stands
+    for the search: that its arm diverges is the result.
     """
     complete = [trial for trial in trials if trial.state == COMPLETE and trial.value is not None]
     if complete:
         return max(complete, key=lambda trial: (trial.value or 0.0, -trial.index))
-    valued = [trial for trial in trials if trial.value is not None and trial.state != FAILED]
-    return min(valued, key=lambda trial: trial.index) if valued else None
+    pruned = [trial for trial in trials if trial.state == PRUNED and trial.value is not None]
+    if pruned:
+        return max(pruned, key=lambda trial: (trial.epochs, trial.value or 0.0, -trial.index))
+    diverged = [trial for trial in trials if trial.state == DIVERGED]
+    return min(diverged, key=lambda trial: trial.index) if diverged else None

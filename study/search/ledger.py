@@ -11,7 +11,7 @@ The storage opens as it is in optuna-dashboard. It has one writer: the driver th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Value
 from study.jobs import Job, trial_seed
 from study.plan import Cell, Plan, derive_seed
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, TrialRecord
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, TrialRecord
 from study.search.samplers import distribution, make_sampler
 from study.spec import SearchSpec
 
@@ -37,24 +37,17 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a job ended: its outcome in the study's words and what the loop last reported."""
-
-    state: str  # COMPLETE, PRUNED, DIVERGED or FAILED
-    value: float | None  # the search metric at the last epoch; None where there is none
-    epochs: int
-    metrics: Mapping[str, float]
-    reason: str | None
-    wall_seconds: float
-
-
 class Ledger:
-    """All trials of a study, kept in Optuna's storage and mirrored in memory."""
+    """All trials of a study, kept in Optuna's storage and mirrored in memory.
 
-    def __init__(self, path: Path, plan: Plan, search: SearchSpec) -> None:
+    With `read_only` nothing is mended or settled: a look at a study that another process may be running.
+    """
+
+    def __init__(self, path: Path, plan: Plan, search: SearchSpec, *, read_only: bool = False) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        mend_journal(path)
+        self._reads_only = read_only
+        if not read_only:
+            mend_journal(path)
         self._storage = JournalStorage(JournalFileBackend(str(path)))
         self._plan = plan
         self._search = search
@@ -171,13 +164,11 @@ class Ledger:
             sampler = make_sampler(self._search, seed)
         else:
             sampler = RandomSampler(seed=0)  # never asked: all its parameters are enqueued
-        study = optuna.create_study(
-            study_name=self._name(cell, repeat, phase),
-            storage=self._storage,
-            sampler=sampler,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        name = self._name(cell, repeat, phase)
+        if name in self._stored_names:  # to look at a ledger must not write to it
+            study = optuna.load_study(study_name=name, storage=self._storage, sampler=sampler)
+        else:
+            study = optuna.create_study(study_name=name, storage=self._storage, sampler=sampler, direction="maximize")
         if study.direction != optuna.study.StudyDirection.MAXIMIZE:
             raise RuntimeError(f"{study.study_name} was stored as a study that minimises")
         return study
@@ -216,7 +207,7 @@ class Ledger:
             if began is None:
                 # Cut off between ask and the first note: nothing of it ran, so it gives its place back.
                 # Straight to the storage: `tell` refuses a trial that still waits in the queue, as a confirm run may.
-                if not trial.state.is_finished():
+                if not trial.state.is_finished() and not self._reads_only:
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
             job = Job(began["number"], cell, repeat, phase, began["index"], dict(trial.params), began["seed"])
@@ -225,7 +216,8 @@ class Ledger:
             if trial.state.is_finished():
                 continue
             if record.finished:  # cut off between the last two lines of `end`
-                _tell(study, trial.number, record.state, record.value)
+                if not self._reads_only:
+                    _tell(study, trial.number, record.state, record.value)
             else:
                 self._cut_off.append(job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -61,7 +62,7 @@ def trial_input(coordinator: Coordinator, job: Job, *, use_gpu: bool) -> dict[st
     """What the trial actor is given: plain data only."""
     return {
         JOB: job.key,
-        CONFIG: coordinator.config_of(job).to_dict(),
+        CONFIG: {**coordinator.config_of(job).to_dict(), "device": "cuda" if use_gpu else "cpu"},
         CHECKPOINTS: str(coordinator.checkpoints_of(job)),
         RUNGS: list(coordinator.rungs_of(job)),
         METRIC: coordinator.plan.metric,
@@ -123,5 +124,9 @@ class StopOnRequest(Stopper):
 
 
 def _traceback(trial: Any) -> str:
-    error = trial.get_error()
-    return str(error) if error is not None else "the trial's process ended without an error message"
+    """The newest error in the file that Tune keeps of a trial's errors."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "the trial's process ended without an error message"
+    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from study.jobs import Job
-from study.search.ledger import Ending
+from study.records import Ending
 from study.tracking.spool import Notes, Spool
 
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
-MOST_FAILURES = 3  # in one delivery, before the store is taken for dead
+PATIENCE_SECONDS = 5.0  # for failures in one delivery: who refuses a run answers at once, who is dead does not
 STUDY, CELL, TRIAL, CONFIRM_ROLE = "study", "cell", "trial", "confirm"
 
 
@@ -69,7 +69,7 @@ class Tracker:
         """Constant facts of a trial, as parameters."""
         self._put(self._note(job, params=_texts(facts)))
 
-    def trial_reports(self, job: Job, reports: list[Mapping[str, float]]) -> None:
+    def trial_reports(self, job: Job, reports: Sequence[Mapping[str, float]]) -> None:
         """Epochs of a trial; the step of each metric is the epoch."""
         now = _now()
         metrics = [
@@ -189,17 +189,15 @@ class _Writer:
             self._spool.clear(unless=lambda: not self._queue.empty())
 
     def _write_all(self, store: RunStore) -> None:
-        failures = 0
+        patience = time.monotonic() + PATIENCE_SECONDS
         for key, notes in list(self._gathered.items()):
             try:
                 store.write(notes)
                 del self._gathered[key]
             except Exception as error:
                 self._note_trouble(error)
-                # To the end of the line: a run that the store refuses must not stand before the others for ever.
-                self._gathered[key] = self._gathered.pop(key)
-                failures += 1
-                if failures == MOST_FAILURES:
+                # A run that the store refuses must not stand before the others for ever.
+                if time.monotonic() > patience:
                     return
 
     def _note_trouble(self, error: Exception) -> None:

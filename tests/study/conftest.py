@@ -11,8 +11,7 @@ import pytest
 
 from search_spaces import Choice, Float
 from study.plan import Cell, Plan, make_plan
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, StudyRecord, TrialRecord
-from study.search.ledger import Ending
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, Ending, StudyRecord, TrialRecord
 from study.spec import Spec
 
 ARMS = ("lars", "lars_warmup", "tvlars", "lamb_warmup", "sgd_warmup")

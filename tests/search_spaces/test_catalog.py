@@ -1,0 +1,64 @@
+"""The torch-free tables say what the real registries hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from optim.registry import ARMS
+from search_spaces import ARM_SPACES
+from search_spaces.catalog import DATA, INITIALIZATIONS, MODELS, TASKS, DataFacts, SplitSizes, split_sizes
+from trainables import augment, initialization, models, tasks
+from trainables.config import DataConfig
+from trainables.data import DATASETS, load_data
+from trainables.data.splits import stratified_indices
+
+
+def test_tables_equal_the_registries() -> None:
+    assert set(ARM_SPACES) == set(ARMS)
+    assert set(MODELS) == set(models.MODELS)
+    assert set(DATA) == set(DATASETS)
+    assert set(TASKS) == set(tasks.TASKS)
+    assert set(INITIALIZATIONS) == set(initialization.INITIALIZATIONS)
+
+
+def test_tables_are_keyed_by_their_own_names() -> None:
+    assert all(name == facts.name for name, facts in DATA.items())
+    assert len(set(INITIALIZATIONS)) == len(INITIALIZATIONS)
+
+
+def test_augmentations_exist() -> None:
+    offered = {name for facts in DATA.values() for name in facts.augmentations}
+    assert offered <= set(augment.AUGMENTATIONS)
+    for name in offered:
+        augment.build_augmentation(name)
+
+
+def _sized() -> list[DataFacts]:
+    return [facts for facts in DATA.values() if facts.items is not None]
+
+
+@pytest.mark.parametrize("facts", _sized(), ids=lambda facts: facts.name)
+def test_sizes_are_what_the_data_set_gives(facts: DataFacts) -> None:
+    config = DataConfig(facts.name)
+    splits = load_data(config)
+    assert facts.items is not None
+    assert split_sizes(facts.items, config.validation_fraction, config.test_fraction) == SplitSizes(
+        len(splits.train), len(splits.validation), len(splits.test)
+    )
+    assert facts.classes == splits.classes == len(torch.unique(splits.train.labels))
+    assert facts.image_size == splits.image_shape[-1]
+
+
+def test_digits_split() -> None:
+    assert split_sizes(1797, 0.2, 0.2) == SplitSizes(1077, 360, 360)
+
+
+@pytest.mark.parametrize("items", [50, 100, 1797, 60_000])
+def test_sizes_are_rounded_as_the_splitter_rounds(items: int) -> None:
+    # 0.07 * 100 is a hair above 7 in binary
+    labels = torch.arange(items).remainder(5).numpy()
+    for fraction in (0.07, 0.1, 0.14, 0.2, 0.28, 0.29, 0.333):
+        cut = stratified_indices(labels, validation_fraction=fraction, test_fraction=0.2, seed=0)
+        expected = SplitSizes(len(cut.train), len(cut.validation), len(cut.test))
+        assert split_sizes(items, fraction, 0.2) == expected, fraction
