@@ -24,6 +24,7 @@ from trainables.config import TrialConfig
 Report = Mapping[str, float]
 # A stopped trial's actor may still be writing its last checkpoint: its folder is cleared a while later.
 CHECKPOINT_GRACE_SECONDS = 20.0
+MOST_NOTED = 200  # characters of a crash on the console; its folder has the whole
 
 
 class Coordinator:
@@ -122,7 +123,7 @@ class Coordinator:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {'failed' if final else 'crashed, tried again'}\n")
             file.write(traceback.rstrip() + "\n\n")
         reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
-        self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason}")
+        self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason[:MOST_NOTED]}")
         if final:
             self._end(key, FAILED, reason)
 

@@ -87,7 +87,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     go_on = f"go on with: {console.resume_command(study, overrides, place, given.address)}"
     print(console.header(spec, plan), flush=True)
     say_if_ended_hard(f"stopped at once, what was recorded is kept in {place.folder}\n{go_on}")
-    record = run_study(spec, home=given.home, address=given.address, resume=given.resume)
+    try:
+        record = run_study(spec, home=given.home, address=given.address, resume=given.resume)
+    except KeyboardInterrupt:
+        if not place.facts.exists():
+            raise
+        print(f"stopped; what was recorded is kept in {place.folder}\n{go_on}")
+        return INTERRUPTED_EXIT_CODE
     if not record.finished:
         ended = sum(trial.finished for trial in record.trials)
         print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}\n{go_on}")

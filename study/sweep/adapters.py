@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,4 +130,5 @@ def _traceback(trial: Any) -> str:
         text = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "the trial's process ended without an error message"
-    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
+    newest = text.rpartition("Failure # ")[2].partition("\n")[2].strip()
+    return re.sub(r"\x1b\[[0-9;]*m", "", newest)  # Ray colours it

@@ -13,7 +13,11 @@ from pathlib import Path
 from study.tracking.spool import Notes
 
 # MLflow's own defaults make a dead server block a call for minutes.
-_SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 MOST_METRICS, MOST_PARAMS, MOST_TAGS = 1000, 100, 100
 ID_TAG, KEY_TAG = "study.id", "study.key"
 
@@ -32,7 +36,7 @@ class MlflowRuns:
 
     def open(self) -> None:
         """Connect, make the experiment where it is missing, and find the study's runs."""
-        for name, value in _SHORT_TIMEOUTS.items():
+        for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 

@@ -46,6 +46,12 @@ def fresh_process(config: dict[str, Any]) -> list[dict[str, float]]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def told(sweep: Any, job: Any) -> list[dict[str, float]]:
+    """The reports that the driver wrote down, in order."""
+    lines = (sweep.home.trial(job.folder) / "reports.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def test_a_reused_actor_gives_the_result_of_a_fresh_process(
     small: Callable[..., Any], without_times: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +119,8 @@ def test_a_trial_that_raises_is_tried_again_then_failed_and_replaced_once(small:
     text = (sweep.home.trial("lars_B1077_r0_t0") / "error.txt").read_text()
     assert text.count("crashed, tried again") == 2
     assert text.count("failed\n") == 1
-    assert "Traceback" in text
+    assert 'File "' in text
+    assert "\x1b" not in text
     assert "CheckpointMismatchError" in text
     assert records[0].reason is not None
     assert "checkpoint" in records[0].reason
@@ -159,7 +166,7 @@ def test_a_killed_trial_process_goes_on_from_its_checkpoint(
     assert [record.state for record in records] == [COMPLETE, COMPLETE]
     plan = make_plan(sweep.spec)
     job = Ledger(sweep.home.ledger, plan, sweep.spec.search).jobs()[0][0]
-    ours = sweep.tracker.reports[job.key]
+    ours = told(sweep, job)
     assert [report["epoch"] for report in ours] == list(range(1, 61))  # each once
     alone = fresh_process({**trial_config(sweep.spec, plan, job).to_dict(), "device": "cpu"})
     assert [without_times(report) for report in ours] == [without_times(report) for report in alone]
@@ -214,10 +221,9 @@ def test_stop_request_keeps_trials_resumable(small: Callable[..., Any], without_
 
     assert [record.state for record in records] == [COMPLETE, COMPLETE]
     assert sorted(records[0].curve) == list(range(1, 81))
-    lines = (sweep.home.trial("lars_B1077_r0_t0") / "reports.jsonl").read_text().splitlines()
-    ours = [json.loads(line) for line in lines]
-    assert [report["epoch"] for report in ours] == list(range(1, 81))
     plan = make_plan(sweep.spec)
     job = Ledger(sweep.home.ledger, plan, sweep.spec.search).jobs()[0][0]
+    ours = told(sweep, job)
+    assert [report["epoch"] for report in ours] == list(range(1, 81))
     alone = fresh_process({**trial_config(sweep.spec, plan, job).to_dict(), "device": "cpu"})
     assert [without_times(report) for report in ours] == [without_times(report) for report in alone]
