@@ -2,16 +2,16 @@
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim.trust import state_dtype
+from optim.trust import Observer, state_dtype
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,40 @@ def checked_switch(name: str, value: object) -> bool:
     return bool(value)
 
 
+def checked_lr(value: object) -> float | Tensor:
+    """A learning rate: a float, or as it is a tensor of shape (), which a schedule can fill in place.
+
+    Raises:
+        ValueError: it is neither, or it is negative or not finite.
+    """
+    if not isinstance(value, Tensor):
+        return checked_number("lr", value, NON_NEGATIVE)
+    if value.ndim != 0 or not value.is_floating_point():
+        raise ValueError(f"lr must be a number or a tensor of shape (), but got (lr={value!r})")
+    if value.device.type != "meta":
+        checked_number("lr", value.item(), NON_NEGATIVE)
+    return value
+
+
+class Watcher(Protocol):
+    """What may look on while an optimizer steps: `optim.LayerStats`."""
+
+    def watch(self, groups: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Observer | None]]:
+        """Each group with its observer."""
+
+    def detach(self) -> None:
+        """Stop watching."""
+
+
 class LayerWiseOptimizer(Optimizer):
     """Base of the optimizers: a subclass names its hyperparameters in `rules` and `switches`, and has `step`.
 
     Hyperparameters live in `param_groups` as plain Python values, tensors and counters in `state`; nothing
-    else is kept, so `state_dict` holds all there is. Numbers from numpy are taken as floats.
+    else is kept, so `state_dict` holds all there is. Numbers from numpy are taken as floats. `lr` may also be a
+    tensor of shape (): then a compiled or captured step follows a schedule that fills it in place.
     """
+
+    layer_stats: Watcher | None = None
 
     rules: ClassVar[Mapping[str, Rule]] = {}
     switches: ClassVar[tuple[str, ...]] = ("maximize",)
@@ -68,7 +96,10 @@ class LayerWiseOptimizer(Optimizer):
         Raises:
             ValueError: one of them breaks its rule.
         """
-        plain: dict[str, Any] = {name: checked_number(name, group[name], rule) for name, rule in self.rules.items()}
+        plain: dict[str, Any] = {
+            name: checked_lr(group[name]) if name == "lr" else checked_number(name, group[name], rule)
+            for name, rule in self.rules.items()
+        }
         plain.update({name: checked_switch(name, group[name]) for name in self.switches})
         if plain.get("nesterov") and plain["momentum"] == 0:
             raise ValueError("0 < momentum must hold with nesterov, but got (momentum=0.0, nesterov=True)")
@@ -90,6 +121,14 @@ class LayerWiseOptimizer(Optimizer):
                     f"parameters must be dense tensors of real floating-point numbers, but got one of shape "
                     f"{tuple(param.shape)} with {param.dtype}, {param.layout}"
                 )
+
+    def observed_groups(self) -> Iterator[tuple[dict[str, Any], Observer | None]]:
+        """The parameter groups to step through, each with what observes its layers' norms, if anything does."""
+        if self.layer_stats is not None:
+            yield from self.layer_stats.watch(self.param_groups)
+            return
+        for group in self.param_groups:
+            yield group, None
 
     def state_dict(self) -> dict[str, Any]:
         """As `torch.optim.Optimizer.state_dict`, loadable with `torch.load(..., weights_only=True)`."""

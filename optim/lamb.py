@@ -12,6 +12,8 @@ from torch import Tensor
 
 from optim import trust
 from optim.base import FRACTION, NON_NEGATIVE, POSITIVE, LayerWiseOptimizer, checked_number, evaluate
+from optim.blocks import Scratch, block_direction, blocks, square
+from optim.lists import descend, list_directions, norms, scale_list
 
 
 class LAMB(LayerWiseOptimizer):
@@ -29,7 +31,8 @@ class LAMB(LayerWiseOptimizer):
 
     Args:
         params: tensors, named tensors or groups, as `torch.optim.AdamW` takes them; dense and real.
-        lr: learning rate, `0 <= lr`; the length of a layer's step relative to its weights.
+        lr: learning rate, `0 <= lr`, or a tensor of shape () with it; the length of a layer's step relative to its
+            weights.
         betas: decay of the two moments, `0 <= beta < 1`.
         eps: added to the denominator, `0 < eps`.
         weight_decay: on tensors with more than one dimension, `0 <= weight_decay`.
@@ -55,7 +58,7 @@ class LAMB(LayerWiseOptimizer):
     def __init__(
         self,
         params: Any,
-        lr: float,
+        lr: float | Tensor,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
@@ -86,17 +89,15 @@ class LAMB(LayerWiseOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient; returns the closure's loss."""
         loss = evaluate(closure)
-        for group in self.param_groups:
+        for group, observe in self.observed_groups():
             for bucket in trust.buckets(group["params"], self.state, ("exp_avg", "exp_avg_sq")):
                 for param, state in zip(bucket.params, bucket.states, strict=True):
                     if "step" not in state:
                         state["step"] = torch.zeros((), dtype=torch.int64, device=param.device)
                 torch._foreach_add_(bucket.buffers("step"), 1)
                 root_factors, floors = _denominators(bucket, group)
-                if bucket.blocked:
-                    _blocked_step(bucket, group, root_factors, floors)
-                else:
-                    _foreach_step(bucket, group, root_factors, floors)
+                move = _blocked_step if bucket.blocked else _foreach_step
+                move(bucket, group, root_factors, floors, observe)
         return loss
 
 
@@ -112,17 +113,23 @@ def _denominators(bucket: trust.Bucket, group: Mapping[str, Any]) -> tuple[Tenso
     return (correction1 / correction2.sqrt()).to(dtype), (correction1 * group["eps"]).to(dtype)
 
 
-def _blocked_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: Tensor, floors: Tensor) -> None:
+def _blocked_step(
+    bucket: trust.Bucket,
+    group: Mapping[str, Any],
+    root_factors: Tensor,
+    floors: Tensor,
+    observe: trust.Observer | None,
+) -> None:
     beta1, beta2 = group["betas"]
     dtype = trust.state_dtype(bucket.params[0])
-    scratch = trust.Scratch(dtype)
+    scratch = Scratch(dtype)
 
     def direction(w: Tensor, m: Tensor, v: Tensor, factor: Tensor, floor: Tensor) -> Tensor:
         u = torch.sqrt(v, out=scratch.like(w))
         torch.div(m, torch.addcmul(floor, u, factor, out=u), out=u)
         return u.add_(w, alpha=group["weight_decay"]) if group["weight_decay"] else u
 
-    layer_norms = []
+    squares = []
     layers = list(
         zip(
             bucket.params,
@@ -134,28 +141,37 @@ def _blocked_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: 
         )
     )
     for (param, first, second, factor, floor), grad in zip(layers, bucket.grads, strict=True):
-        parts = []
-        for w, g, m, v in trust.blocks(param, grad, first, second):
-            g = trust.block_direction(w, g, scratch.like(w), 0.0, group["maximize"])
+        of_blocks = []
+        for w, g, m, v in blocks(param, grad, first, second):
+            g = block_direction(w, g, scratch.like(w), 0.0, group["maximize"])
+            of_grad = square(g, dtype) if observe is not None else 0.0
             m.lerp_(g, 1 - beta1)
             v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
             u = direction(w, m, v, factor, floor)
-            parts.append(torch._foreach_norm([w, u], 2, dtype=dtype))
-        layer_norms.append(trust.join_norms(parts))
+            of_blocks.append((square(w, dtype), of_grad, square(u, dtype)))
+        squares.append([sum(column) for column in zip(*of_blocks, strict=True)])
 
-    weight_norms, direction_norms = (torch.stack(of_one) for of_one in zip(*layer_norms, strict=True))
+    weight_norms, grad_norms, direction_norms = torch.tensor(squares, dtype=torch.float64).sqrt().unbind(1)
     ratios = trust.trust_ratio(weight_norms, direction_norms)
-    steps = (-group["lr"] * ratios).unbind()
+    if observe is not None:
+        observe(bucket, weight_norms, grad_norms, ratios, 1.0)
+    steps = (-float(group["lr"]) * ratios).to(dtype).unbind()
     # last layer first, since it is the one still cached; u is made anew, which needs no large temporary
     for (param, first, second, factor, floor), step in reversed(list(zip(layers, steps, strict=True))):
-        for w, m, v in trust.blocks(param, first, second):
+        for w, m, v in blocks(param, first, second):
             w.addcmul_(direction(w, m, v, factor, floor), step)
 
 
-def _foreach_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: Tensor, floors: Tensor) -> None:
+def _foreach_step(
+    bucket: trust.Bucket,
+    group: Mapping[str, Any],
+    root_factors: Tensor,
+    floors: Tensor,
+    observe: trust.Observer | None,
+) -> None:
     beta1, beta2 = group["betas"]
     dtype = trust.state_dtype(bucket.params[0])
-    grads = trust.list_directions(bucket, dtype, 0.0, group["maximize"])
+    grads = list_directions(bucket.params, bucket.grads, dtype, 0.0, group["maximize"])
     first, second = bucket.buffers("exp_avg"), bucket.buffers("exp_avg_sq")
     torch._foreach_lerp_(first, grads, 1 - beta1)
     torch._foreach_mul_(second, beta2)
@@ -164,9 +180,13 @@ def _foreach_step(bucket: trust.Bucket, group: Mapping[str, Any], root_factors: 
     torch._foreach_mul_(directions, root_factors.unbind())
     torch._foreach_add_(directions, floors.unbind())
     directions = list(torch._foreach_div(first, directions))
+    if bucket.adapted and group["weight_decay"]:
+        torch._foreach_add_(directions, bucket.params, alpha=group["weight_decay"])
+    weight_norms, ratios = None, None
     if bucket.adapted:
-        if group["weight_decay"]:
-            torch._foreach_add_(directions, bucket.params, alpha=group["weight_decay"])
-        ratios = trust.trust_ratio(trust.norms(bucket.params, dtype), trust.norms(directions, dtype))
-        directions = trust.scale_list(directions, ratios)
-    torch._foreach_add_(bucket.params, directions, alpha=-group["lr"])
+        weight_norms = norms(bucket.params, dtype)
+        ratios = trust.trust_ratio(weight_norms, norms(directions, dtype))
+        directions = scale_list(directions, ratios)
+    if observe is not None:
+        trust.show_to(observe, bucket, weight_norms, ratios)
+    descend(bucket.params, directions, group["lr"])

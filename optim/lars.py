@@ -6,10 +6,10 @@ that divides).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from optim import trust
 from optim.base import FRACTION, NON_NEGATIVE, POSITIVE, LayerWiseOptimizer, evaluate
@@ -27,7 +27,8 @@ class LARS(LayerWiseOptimizer):
 
     Args:
         params: tensors, named tensors or groups, as `torch.optim.SGD` takes them; dense and real.
-        lr: learning rate, `0 <= lr`. Outside of the momentum buffer: a change acts at once.
+        lr: learning rate, `0 <= lr`, or a tensor of shape () with it. Outside of the momentum buffer: a change acts at
+            once.
         momentum: `0 <= momentum < 1`.
         weight_decay: L2 penalty on tensors with more than one dimension, `0 <= weight_decay`.
         trust_coefficient: the relative length of a layer's step at lr 1, `0 < trust_coefficient`.
@@ -58,7 +59,7 @@ class LARS(LayerWiseOptimizer):
     def __init__(
         self,
         params: Any,
-        lr: float,
+        lr: float | Tensor,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust_coefficient: float = 1e-3,
@@ -80,8 +81,8 @@ class LARS(LayerWiseOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient; returns the closure's loss."""
         loss = evaluate(closure)
-        for group in self.param_groups:
-            ratio = partial(trust.trust_ratio, coefficient=group["trust_coefficient"])
+        for group, observe in self.observed_groups():
+            ratio = trust.TrustRatio(group["trust_coefficient"])
             for bucket in trust.buckets(group["params"], self.state, ("momentum_buffer",)):
-                trust.momentum_step(bucket, group, ratio)
+                trust.momentum_step(bucket, group, ratio, observe=observe)
         return loss

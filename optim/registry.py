@@ -11,6 +11,7 @@ import torch
 from torch.nn import Parameter
 
 from optim.arm import Arm, Hyperparameters, PhiKnobs, schedule_factor
+from optim.clars import CLARS
 from optim.lamb import LAMB
 from optim.lars import LARS
 from optim.trust import is_adapted
@@ -57,6 +58,8 @@ OPTIMIZERS: Mapping[str, OptimizerInfo] = {
         OptimizerInfo("adamw", torch.optim.AdamW, _ADAM_KNOBS, layer_wise=False),
         OptimizerInfo("lars", LARS, _LARS_KNOBS, layer_wise=True),
         OptimizerInfo("lamb", LAMB, _ADAM_KNOBS | {"bias_correction"}, layer_wise=True),
+        # its factory also needs `sample_norms`, which belong to a model: no arm has it yet
+        OptimizerInfo("clars", CLARS, _LARS_KNOBS, layer_wise=True),
         OptimizerInfo("tvlars", TVLARS, _LARS_KNOBS | SIGMOID_KNOBS, layer_wise=True),
     )
 }

@@ -8,6 +8,26 @@ import math
 from typing import Literal
 
 WARMUP_STARTS = ("one", "zero")
+BATCH_SCALINGS = ("linear", "sqrt", "none")
+
+
+def _check_step(step: int) -> None:
+    if not step >= 0:
+        raise ValueError(f"0 <= step must hold, but got (step={step})")
+
+
+def _check_times(step: int, warmup_steps: int, total_steps: int) -> None:
+    _check_step(step)
+    if not total_steps >= 1 or not 0 <= warmup_steps <= total_steps:
+        raise ValueError(
+            "0 <= warmup_steps <= total_steps and 1 <= total_steps must hold, but got "
+            f"(warmup_steps={warmup_steps}, total_steps={total_steps})"
+        )
+
+
+def _check_floor(floor: float) -> None:
+    if not 0 <= floor <= 1:
+        raise ValueError(f"0 <= floor <= 1 must hold, but got (floor={floor})")
 
 
 def warmup_cosine(
@@ -42,15 +62,8 @@ def warmup_cosine(
         >>> [round(warmup_cosine(t, warmup_steps=4, total_steps=12), 4) for t in (0, 3, 4, 8, 12)]
         [0.25, 1.0, 1.0, 0.5005, 0.001]
     """
-    if not step >= 0:
-        raise ValueError(f"0 <= step must hold, but got (step={step})")
-    if not total_steps >= 1 or not 0 <= warmup_steps <= total_steps:
-        raise ValueError(
-            "0 <= warmup_steps <= total_steps and 1 <= total_steps must hold, but got "
-            f"(warmup_steps={warmup_steps}, total_steps={total_steps})"
-        )
-    if not 0 <= floor <= 1:
-        raise ValueError(f"0 <= floor <= 1 must hold, but got (floor={floor})")
+    _check_times(step, warmup_steps, total_steps)
+    _check_floor(floor)
     if start not in WARMUP_STARTS:
         raise ValueError(f"start must be one of {', '.join(WARMUP_STARTS)}, but got {start!r}")
     if step < warmup_steps:
@@ -59,6 +72,87 @@ def warmup_cosine(
         return float(floor)
     cosine = (1 + math.cos(math.pi * ((step - warmup_steps) / (total_steps - warmup_steps)))) / 2
     return float(cosine + floor * (1 - cosine))
+
+
+def polynomial_decay(
+    step: int, total_steps: int, power: float = 2.0, floor: float = 0.0, warmup_steps: int = 0
+) -> float:
+    """Warm-up in equal steps, then a polynomial from 1 to `floor`: the schedule of the LARS paper.
+
+        (t + 1) / W                                                 for t < W
+        floor + (1 - floor) * (1 - (t - W) / (T - W))^power         after it; `floor` from t = T on
+
+    You et al., arXiv 1708.03888, use power 2.
+
+    Args:
+        step: t = 0, 1, 2, ...
+        total_steps: T, at least 1.
+        power: finite, above 0; 1 is a straight line.
+        floor: the factor at the end, `0 <= floor <= 1`.
+        warmup_steps: W, `0 <= W <= T`.
+
+    Returns:
+        The factor on lr, between 0 and 1.
+
+    Raises:
+        ValueError: an argument breaks its rule.
+
+    Example:
+        >>> [polynomial_decay(t, total_steps=4) for t in range(5)]
+        [1.0, 0.5625, 0.25, 0.0625, 0.0]
+    """
+    _check_times(step, warmup_steps, total_steps)
+    _check_floor(floor)
+    if not 0 < power < math.inf:
+        raise ValueError(f"0 < power < inf must hold, but got (power={power})")
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    if step >= total_steps:
+        return float(floor)
+    left = 1 - (step - warmup_steps) / (total_steps - warmup_steps)
+    return float(floor + (1 - floor) * left**power)
+
+
+def constant(step: int) -> float:
+    """1 at every step t = 0, 1, 2, ...
+
+    Raises:
+        ValueError: the step is negative.
+
+    Example:
+        >>> constant(7)
+        1.0
+    """
+    _check_step(step)
+    return 1.0
+
+
+def batch_scale(batch_size: int, rule: Literal["linear", "sqrt", "none"], base_batch_size: int = 256) -> float:
+    """The factor from `base_lr` to lr for a batch size: `B / base`, its square root, or 1.
+
+    Linear: Goyal et al., arXiv 1706.02677. Square root: Krizhevsky, arXiv 1404.5997.
+
+    Args:
+        batch_size: B, the global one, at least 1.
+        rule: "linear", "sqrt" or "none".
+        base_batch_size: the batch size at which lr is `base_lr`, at least 1.
+
+    Raises:
+        ValueError: an argument breaks its rule.
+
+    Example:
+        >>> [batch_scale(4096, rule) for rule in ("linear", "sqrt", "none")]
+        [16.0, 4.0, 1.0]
+    """
+    if not (1 <= batch_size < math.inf and 1 <= base_batch_size < math.inf):
+        raise ValueError(
+            "1 <= batch_size and 1 <= base_batch_size must hold, but got "
+            f"(batch_size={batch_size}, base_batch_size={base_batch_size})"
+        )
+    if rule not in BATCH_SCALINGS:
+        raise ValueError(f"rule must be one of {', '.join(BATCH_SCALINGS)}, but got {rule!r}")
+    ratio = batch_size / base_batch_size
+    return {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[rule]
 
 
 def sigmoid_decay(step: int, lambda_: float, delay_steps: float, alpha: float = 1.0, gamma_min: float = 1e-3) -> float:
@@ -87,8 +181,7 @@ def sigmoid_decay(step: int, lambda_: float, delay_steps: float, alpha: float = 
         >>> [round(sigmoid_decay(t, 0.1, delay_steps=50, gamma_min=0.0), 4) for t in (0, 50, 100, 10**400)]
         [0.9933, 0.5, 0.0067, 0.0]
     """
-    if not step >= 0:
-        raise ValueError(f"0 <= step must hold, but got (step={step})")
+    _check_step(step)
     for name, value in (("lambda_", lambda_), ("delay_steps", delay_steps), ("gamma_min", gamma_min)):
         if not 0 <= value < math.inf:
             raise ValueError(f"0 <= {name} < inf must hold, but got ({name}={value})")

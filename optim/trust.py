@@ -6,10 +6,8 @@ scales) get neither a factor nor weight decay.
 
 There are two ways through an update, with the same result up to rounding:
 
-- *blocked*, on CPU: block by block, so that what one operation writes is still in the cache when the next
-  reads it, and no temporary is larger than a block. Whole-tensor temporaries cost more in page faults than
-  the arithmetic. Summing block by block also keeps float32 norms accurate: `torch.linalg.vector_norm` over
-  10^7 elements at once is off by 4e-4.
+- *blocked*, on CPU: a few layers at a time, norms and then update, so that weights and gradients are read from
+  memory once; and block by block within a layer (`optim.blocks`).
 - *foreach*, everywhere else and under `torch.compile`: few launches over whole lists of tensors.
 
 Only the first reads values on the host: a step on a GPU never waits for the device. Norms are in the dtype of
@@ -17,17 +15,25 @@ the state: float32 squares vanish below about 1e-22, so a float32 layer whose el
 as zero.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-BLOCK = 131072  # elements; larger ones leave the cache, smaller ones pay for the calls
+from optim.blocks import Scratch, block_direction, block_squares, blocks
+from optim.lists import descend, host_norms, list_directions, norms, scale_list
+
+CHUNK = 524288  # elements; a bucket on CPU is closed when it holds as many, while its layers are still cached
 
 LayerScale = Callable[[Tensor, Tensor], Tensor]
 """From the norms of weights and directions, each of shape (layers,), to the factors, of shape (layers,)."""
+LayerValues = Tensor | Sequence[float] | float  # of shape (layers,), or () for one value that holds for all
+
+Observer = Callable[["Bucket", LayerValues, LayerValues, LayerValues, LayerValues], None]
+"""Sees a bucket before its update: norms of weights and gradients, factors of the layers, common factor."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,17 @@ class Bucket:
     grads: list[Tensor]
     states: list[dict[str, Tensor]]
     adapted: bool
+    positions: list[int]  # where each of the parameters stands in its group
+
+    @property
+    def on_host(self) -> bool:
+        """Whether values may be read in the midst of a step, which makes nobody wait on CPU."""
+        return self.params[0].device.type == "cpu" and not torch.compiler.is_compiling()
 
     @property
     def blocked(self) -> bool:
         """Whether the cache-blocked way is the better one. Small unadapted tensors gain nothing by it."""
-        return self.adapted and self.params[0].device.type == "cpu" and not torch.compiler.is_compiling()
+        return self.adapted and self.on_host
 
     def buffers(self, name: str) -> list[Tensor]:
         """The state tensors called `name`, one a parameter."""
@@ -65,8 +77,10 @@ def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names
     Raises:
         RuntimeError: a gradient is sparse.
     """
-    found: dict[tuple[torch.device, torch.dtype, bool], Bucket] = {}
-    for param in params:
+    found: list[Bucket] = []
+    still_open: dict[tuple[torch.device, torch.dtype, bool], Bucket] = {}
+    elements: dict[tuple[torch.device, torch.dtype, bool], int] = {}
+    for position, param in enumerate(params):
         grad = param.grad
         if grad is None:
             continue
@@ -76,9 +90,11 @@ def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names
                 "build its layer with sparse=False"
             )
         key = (param.device, param.dtype, is_adapted(param))
-        bucket = found.get(key)
+        bucket = still_open.get(key)
         if bucket is None:
-            bucket = found[key] = Bucket([], [], [], key[2])
+            bucket = still_open[key] = Bucket([], [], [], key[2], [])
+            elements[key] = 0
+            found.append(bucket)
         state = states[param]
         for name in names:
             if name not in state:
@@ -86,7 +102,11 @@ def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names
         bucket.params.append(param)
         bucket.grads.append(grad)
         bucket.states.append(state)
-    return list(found.values())
+        bucket.positions.append(position)
+        elements[key] += param.numel()
+        if elements[key] >= CHUNK and bucket.blocked:
+            del still_open[key]
+    return found
 
 
 def trust_ratio(weight_norms: Tensor, direction_norms: Tensor, coefficient: float = 1.0) -> Tensor:
@@ -95,71 +115,47 @@ def trust_ratio(weight_norms: Tensor, direction_norms: Tensor, coefficient: floa
     return torch.where(usable, coefficient * weight_norms / direction_norms, 1.0)
 
 
-def norms(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """The L2 norm of each tensor, computed in `dtype`: shape (tensors,)."""
-    return torch.stack(list(torch._foreach_norm(tensors, 2, dtype=dtype)))
+@dataclass(frozen=True)
+class TrustRatio:
+    """`trust_ratio` as a `LayerScale` that also works on the host.
+
+    In the midst of a step, with the caches full of weights, a handful of operations on tiny tensors costs as
+    much as a layer.
+    """
+
+    coefficient: float
+
+    def __call__(self, weight_norms: Tensor, direction_norms: Tensor) -> Tensor:
+        return trust_ratio(weight_norms, direction_norms, self.coefficient)
+
+    def on_host(self, weight_norm: float, direction_norm: float) -> float:
+        """The factor of one layer."""
+        if weight_norm > 0 and direction_norm > 0:
+            return self.coefficient * weight_norm / direction_norm
+        return 1.0 if weight_norm == weight_norm and direction_norm == direction_norm else math.nan
 
 
-def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Walk tensors of one shape together in flat blocks; as they are where one of them is not contiguous."""
-    # more threads want more work at a time: a block is one parallel loop
-    size = BLOCK * torch.get_num_threads()
-    if not all(tensor.is_contiguous() for tensor in tensors):
-        return iter((tensors,))
-    if tensors[0].numel() <= size:
-        return iter((tuple(tensor.view(-1) for tensor in tensors),))
-    return zip(*(torch.split(tensor.view(-1), size) for tensor in tensors), strict=True)
-
-
-def join_norms(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """The L2 norms of tensors from those of their blocks: one tuple a block, one entry a tensor."""
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(torch.linalg.vector_norm(torch.stack(of_one)) for of_one in zip(*parts, strict=True))
-
-
-class Scratch:
-    """Memory for one block, reused from block to block and from layer to layer."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._memory = torch.empty(BLOCK * torch.get_num_threads(), dtype=dtype)
-
-    def like(self, block: Tensor) -> Tensor:
-        """Room in the shape of `block`, with whatever was written there before."""
-        if block.ndim == 1 and block.numel() <= self._memory.numel():
-            return self._memory[: block.numel()]
-        return torch.empty_like(block, dtype=self.dtype)
-
-
-def block_direction(weight: Tensor, grad: Tensor, room: Tensor, weight_decay: float, maximize: bool) -> Tensor:
-    """`d = g + weight_decay * w` (-g where maximizing), in `room` or `grad` itself: to be read only."""
-    if grad.dtype != room.dtype:
-        grad = room.copy_(grad)
-    if maximize:
-        grad = torch.neg(grad, out=room)
-    return torch.add(grad, weight, alpha=weight_decay, out=room) if weight_decay else grad
-
-
-def list_directions(bucket: Bucket, dtype: torch.dtype, weight_decay: float, maximize: bool) -> list[Tensor]:
-    """`block_direction` for whole lists of tensors; the gradients themselves where nothing changes them."""
-    directions: Any = [grad.to(dtype) for grad in bucket.grads]
-    if maximize:
-        directions = torch._foreach_neg(directions)
-    if weight_decay:
-        directions = torch._foreach_add(directions, bucket.params, alpha=weight_decay)
-    return list(directions)
-
-
-def scale_list(tensors: list[Tensor], scale: Tensor) -> list[Tensor]:
-    """Each tensor times its entry of `scale` (shape (tensors,)), or all times the one of shape ()."""
-    if scale.ndim == 0:
-        return list(torch._foreach_mul(tensors, scale))
-    return list(torch._foreach_mul(tensors, scale.unbind()))
+def show_to(
+    observe: Observer,
+    bucket: Bucket,
+    weight_norms: Tensor | None,
+    ratios: Tensor | None,
+    common_scale: Tensor | None = None,
+) -> None:
+    """Have a bucket observed; norms that its update did without are computed, factors are 1 where it has none."""
+    dtype = state_dtype(bucket.params[0])
+    measure = host_norms if bucket.on_host and not bucket.adapted else norms
+    weights = measure(bucket.params, dtype) if weight_norms is None else weight_norms
+    factors = (1.0 if factor is None else factor for factor in (ratios, common_scale))
+    observe(bucket, weights, measure(bucket.grads, dtype), *factors)
 
 
 def momentum_step(
-    bucket: Bucket, group: Mapping[str, Any], layer_scale: LayerScale, common_scale: Tensor | None = None
+    bucket: Bucket,
+    group: Mapping[str, Any],
+    layer_scale: LayerScale,
+    common_scale: Tensor | None = None,
+    observe: Observer | None = None,
 ) -> None:
     """The update of LARS and its kin, in place on the parameters and on their `momentum_buffer`.
 
@@ -168,89 +164,108 @@ def momentum_step(
     (). The hyperparameters `lr`, `momentum`, `weight_decay`, `nesterov` and `maximize` are those of `group`.
     """
     move = _blocked_momentum_step if bucket.blocked else _foreach_momentum_step
-    move(bucket, group, layer_scale, common_scale)
+    move(bucket, group, layer_scale, common_scale, observe)
 
 
 def _blocked_momentum_step(
-    bucket: Bucket, group: Mapping[str, Any], layer_scale: LayerScale, common_scale: Tensor | None
+    bucket: Bucket,
+    group: Mapping[str, Any],
+    layer_scale: LayerScale,
+    common_scale: Tensor | None,
+    observe: Observer | None,
 ) -> None:
-    weight_decay, maximize, momentum, lr = (group[k] for k in ("weight_decay", "maximize", "momentum", "lr"))
+    weight_decay, maximize, momentum = (group[k] for k in ("weight_decay", "maximize", "momentum"))
     scratch = Scratch(state_dtype(bucket.params[0]))
-    layer_norms = []
+    norms_of_layers = []
     for param, grad in zip(bucket.params, bucket.grads, strict=True):
-        parts = []
-        for w, g in blocks(param, grad):
-            d = block_direction(w, g, scratch.like(w), weight_decay, maximize)
-            parts.append(torch._foreach_norm([w, d], 2, dtype=scratch.dtype))
-        layer_norms.append(join_norms(parts))
-
-    weight_norms, direction_norms = (torch.stack(of_one) for of_one in zip(*layer_norms, strict=True))
-    scale = layer_scale(weight_norms, direction_norms)
-    if common_scale is not None:
-        scale = scale * common_scale
-    layers = zip(
-        bucket.params,
-        bucket.grads,
-        bucket.buffers("momentum_buffer"),
-        scale.unbind(),
-        scale.tolist(),
-        strict=True,
-    )
+        of_blocks = [block_squares(w, g, scratch, weight_decay, maximize) for w, g in blocks(param, grad, of=2)]
+        norms_of_layers.append([math.sqrt(sum(column)) for column in zip(*of_blocks, strict=True)])
+    weight_norms, grad_norms, direction_norms = zip(*norms_of_layers, strict=True)
+    if isinstance(layer_scale, TrustRatio):
+        ratios = list(map(layer_scale.on_host, weight_norms, direction_norms))
+    else:
+        found = torch.tensor([weight_norms, direction_norms], dtype=scratch.dtype)
+        ratios = layer_scale(found[0], found[1]).tolist()
+    common = 1.0 if common_scale is None else common_scale.item()
+    if observe is not None:
+        observe(bucket, weight_norms, grad_norms, ratios, common)
+    layers = zip(bucket.params, bucket.grads, bucket.buffers("momentum_buffer"), ratios, strict=True)
     # last layer first, since it is the one still cached
-    for param, grad, buffer, q, host_q in reversed(list(layers)):
-        if _fusable(param, grad, buffer, group, host_q):
-            torch._fused_sgd_(
-                [param],
-                [grad],
-                [buffer],
-                lr=lr,
-                momentum=momentum,
-                dampening=1 - host_q,
-                weight_decay=weight_decay,
-                nesterov=False,
-                maximize=maximize,
-                is_first_step=False,
-            )
+    for param, grad, buffer, ratio in reversed(list(layers)):
+        q = ratio * common
+        if _fused_step([param], [grad], [buffer], group, weight_decay, q):
             continue
         # d is made anew: cheaper than to have kept it
         for w, g, mu in blocks(param, grad, buffer):
             room = scratch.like(w)
             d = torch.mul(block_direction(w, g, room, weight_decay, maximize), q, out=room)
             torch.add(d, mu, alpha=momentum, out=mu)
-            w.add_(d.add_(mu, alpha=momentum) if group["nesterov"] else mu, alpha=-lr)
+            w.add_(d.add_(mu, alpha=momentum) if group["nesterov"] else mu, alpha=-float(group["lr"]))
 
 
-def _fusable(param: Tensor, grad: Tensor, buffer: Tensor, group: Mapping[str, Any], q: float) -> bool:
-    """Whether torch's one-pass SGD kernel computes the same update of a layer, with q as `1 - dampening`.
+def _fused_step(
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor],
+    group: Mapping[str, Any],
+    weight_decay: float,
+    q: float,
+) -> bool:
+    """The update by torch's one-pass SGD kernel, with q as `1 - dampening`; False where that is another one.
 
-    Half the time of single operations. It reads the scale on the host, which makes nobody wait on CPU. Its
-    Nesterov step would take d without q, it ignores dampening without momentum, and small q drown in the
-    subtraction from 1.
+    Half the time of single operations. Its Nesterov step would take d without q, it ignores dampening without
+    momentum, and small q drown in the subtraction from 1.
     """
-    return (
-        param.dtype == grad.dtype == torch.float32
-        and all(tensor.is_contiguous() for tensor in (param, grad, buffer))
+    if not (
+        q > 1e-6
         and group["momentum"] > 0
-        and not group["nesterov"]
-        and q > 1e-6
+        and (q == 1.0 or not group["nesterov"])
+        and all(tensor.dtype == torch.float32 for tensor in (*params, *grads))
+        and all(tensor.is_contiguous() for tensor in (*params, *grads, *buffers))
+    ):
+        return False
+    torch._fused_sgd_(
+        params,
+        grads,
+        buffers,
+        lr=float(group["lr"]),
+        momentum=group["momentum"],
+        dampening=1 - q,
+        weight_decay=weight_decay,
+        nesterov=group["nesterov"],
+        maximize=group["maximize"],
+        is_first_step=False,
     )
+    return True
 
 
 def _foreach_momentum_step(
-    bucket: Bucket, group: Mapping[str, Any], layer_scale: LayerScale, common_scale: Tensor | None
+    bucket: Bucket,
+    group: Mapping[str, Any],
+    layer_scale: LayerScale,
+    common_scale: Tensor | None,
+    observe: Observer | None,
 ) -> None:
     dtype = state_dtype(bucket.params[0])
-    directions = list_directions(bucket, dtype, group["weight_decay"] if bucket.adapted else 0.0, group["maximize"])
-    scale = common_scale
+    buffers = bucket.buffers("momentum_buffer")
+    directions = list_directions(
+        bucket.params, bucket.grads, dtype, group["weight_decay"] if bucket.adapted else 0.0, group["maximize"]
+    )
+    scale, weight_norms, ratios = common_scale, None, None
     if bucket.adapted:
-        scale = layer_scale(norms(bucket.params, dtype), norms(directions, dtype))
-        if common_scale is not None:
-            scale = scale * common_scale
+        weight_norms = norms(bucket.params, dtype)
+        ratios = layer_scale(weight_norms, norms(directions, dtype))
+        scale = ratios if common_scale is None else ratios * common_scale
+    if observe is not None:
+        show_to(observe, bucket, weight_norms, ratios, common_scale)
+    if bucket.on_host and not bucket.adapted:
+        q = 1.0 if scale is None else scale.item()
+        if _fused_step(bucket.params, bucket.grads, buffers, group, 0.0, q):
+            return
     if scale is not None:
         directions = scale_list(directions, scale.to(dtype))
-    buffers = bucket.buffers("momentum_buffer")
     torch._foreach_mul_(buffers, group["momentum"])
     torch._foreach_add_(buffers, directions)
     # one addition to the parameters, since each one rounds where they have 16 bits
     steps = torch._foreach_add(directions, buffers, alpha=group["momentum"]) if group["nesterov"] else buffers
-    torch._foreach_add_(bucket.params, steps, alpha=-group["lr"])
+    descend(bucket.params, steps, group["lr"])

@@ -6,7 +6,6 @@ fraction of the target learning rate.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from optim import trust
 from optim.base import FRACTION, NON_NEGATIVE, POSITIVE, LayerWiseOptimizer, evaluate
+from optim.schedules import sigmoid_decay
 
 
 class TVLARS(LayerWiseOptimizer):
@@ -32,7 +32,8 @@ class TVLARS(LayerWiseOptimizer):
 
     Args:
         params: tensors, named tensors or groups, as `torch.optim.SGD` takes them; dense and real.
-        lr: target learning rate, `0 <= lr`. Outside of the momentum buffer: a change acts at once.
+        lr: target learning rate, `0 <= lr`, or a tensor of shape () with it. Outside of the momentum buffer: a change
+            acts at once.
         lambda_: steepness of the decay per step, `0 <= lambda_`.
         delay_steps: steps until phi has fallen to `1 / (alpha + 1) + gamma_min`, `0 <= delay_steps`.
         momentum: `0 <= momentum < 1`.
@@ -72,7 +73,7 @@ class TVLARS(LayerWiseOptimizer):
     def __init__(
         self,
         params: Any,
-        lr: float,
+        lr: float | Tensor,
         *,
         lambda_: float,
         delay_steps: float,
@@ -103,12 +104,14 @@ class TVLARS(LayerWiseOptimizer):
         """One update of every parameter that has a gradient; returns the closure's loss."""
         loss = evaluate(closure)
         counters = self._counters()
-        for group in self.param_groups:
-            ratio = partial(trust.trust_ratio, coefficient=group["trust_coefficient"])
+        for group, observe in self.observed_groups():
+            ratio = trust.TrustRatio(group["trust_coefficient"])
+            phis: dict[torch.device, Tensor] = {}  # the parameters of a device agree on t
             for bucket in trust.buckets(group["params"], self.state, ("momentum_buffer",)):
-                # the parameters of a bucket are on one device and agree on t
-                phi = _phi(bucket.states[0]["step"], group)
-                trust.momentum_step(bucket, group, ratio, common_scale=phi)
+                device = bucket.params[0].device
+                if device not in phis:
+                    phis[device] = _phi(bucket.states[0]["step"], group)
+                trust.momentum_step(bucket, group, ratio, common_scale=phis[device], observe=observe)
         torch._foreach_add_(counters, 1)
         return loss
 
@@ -128,6 +131,9 @@ class TVLARS(LayerWiseOptimizer):
 
 def _phi(step: Tensor, group: dict[str, Any]) -> Tensor:
     """`schedules.sigmoid_decay` on the device: an exponential that overflows to inf gives 0, its limit."""
+    if step.device.type == "cpu" and not torch.compiler.is_compiling():
+        knobs = (group[name] for name in ("lambda_", "delay_steps", "alpha", "gamma_min"))
+        return torch.tensor(sigmoid_decay(int(step), *knobs), dtype=torch.float64)
     # in double precision, which a float32 time times a small lambda_ needs; Apple's devices have none
     time = step.to(torch.float32 if step.device.type == "mps" else torch.float64)
     decay = torch.exp(group["lambda_"] * (time - group["delay_steps"]))

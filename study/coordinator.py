@@ -125,6 +125,8 @@ class Coordinator:
         reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
         self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason[:MOST_NOTED]}")
         if final:
+            self._progress.note(f"  its traceback: {self._home.trial(job.folder) / 'error.txt'}")
+        if final:
             self._end(key, FAILED, reason)
 
     def tick(self) -> None:

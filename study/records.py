@@ -41,6 +41,7 @@ class TrialRecord:
     metrics: Mapping[str, float]  # the last report
     reason: str | None  # why it diverged or failed
     wall_seconds: float
+    traceback: str | None = None  # of a failed trial
 
     @property
     def finished(self) -> bool:

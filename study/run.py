@@ -68,7 +68,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     # Everything heavier is imported where it is needed: help, lists and errors answer at once.
     from study import console
     from study.home import StudyHome, home_root
-    from study.interrupts import say_if_ended_hard
+    from study.interrupts import say_if_ended_hard, stop_requested
     from study.load import load_study
     from study.plan import make_plan
 
@@ -94,7 +94,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             raise
         print(f"stopped; what was recorded is kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE
-    if not record.finished:
+    if not record.finished or stop_requested():
         ended = sum(trial.finished for trial in record.trials)
         print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,16 @@ from study.home import StudyHome, home_root
 from study.interrupts import handled, kill_children, patient, stop_requested
 from study.meter import Meter, Usage
 from study.plan import Plan, make_plan
-from study.records import StudyRecord
+from study.records import FAILED, StudyRecord, TrialRecord
 from study.spec import Spec
 
 if TYPE_CHECKING:
+    from study.jobs import Job
     from study.search.ledger import Ledger
 
 TRACKING_SECONDS = 60.0
 TRACKING_SECONDS_ON_STOP = 2.0
+MOST_TRACEBACK = 8_000  # characters, the newest; the trial's folder has the whole
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
 
 
@@ -73,7 +76,7 @@ def load_record(place: StudyHome) -> StudyRecord:
         raise StudyError(f"no study '{place.name}' was run in {place.root}; run it first, or name its --home")
     spec = validate(facts["spec"], where=str(place.facts))
     plan = make_plan(spec)
-    return _record(spec, plan, Ledger(place.ledger, plan, spec.search, read_only=True), facts)
+    return _record(spec, plan, Ledger(place.ledger, plan, spec.search, read_only=True), facts, place)
 
 
 def _run(
@@ -91,46 +94,52 @@ def _run(
     from study.tracking.notes import end_of_study, start_of_study
     from study.work import WorkQueue
 
-    meter = Meter()
     ledger = Ledger(place.ledger, plan, spec.search)
-    facts = before or _first_facts(spec, plan)
-    if before and WorkQueue(plan, ledger).finished():
-        meter.stop()
+    if before and before.get("reported") and WorkQueue(plan, ledger).finished():
         say("nothing is left to run: the study is complete")
-        record = _record(spec, plan, ledger, facts)
+        record = _record(spec, plan, ledger, before, place)
         _write_report(record, place)
         return record
+    facts = before or _first_facts(spec, plan)
     place.write_facts(facts)
     with handled():
+        meter = Meter()
         tracker = start_of_study(spec, plan, place, facts)
-        settled = sum(record.finished for record in ledger.records())
-        if before:
-            say(
-                f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} go on from their checkpoints"
-            )
-        progress = Progress(plan, settled=settled)
-        coordinator = Coordinator(spec, plan, place, ledger, tracker, progress)
-        try:
-            with patient(), cluster(address) as resources:
-                if not stop_requested():
-                    run_sweep(spec, place, coordinator, ledger.jobs(), resources)
-        except KeyboardInterrupt:
-            if not stop_requested():
+        if WorkQueue(plan, ledger).finished():
+            say("nothing is left to run: every trial is done")
+        else:
+            settled = sum(record.finished for record in ledger.records())
+            if before:
+                say(f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} were cut off and go on")
+            coordinator = Coordinator(spec, plan, place, ledger, tracker, Progress(plan, settled=settled))
+            try:
+                with patient(), cluster(address) as resources:
+                    if not stop_requested():
+                        run_sweep(spec, place, coordinator, ledger.jobs(), resources)
+            except StudyError:
+                tracker.close_interrupted((), TRACKING_SECONDS_ON_STOP)
+                if not ledger.records():
+                    place.facts.unlink()  # nothing was begun: mending the cause needs no --resume
                 raise
-        finally:
-            usage = meter.stop()
-            coordinator.close()
-            facts["sessions"].append(_session(usage))
-            place.write_facts(facts)
-        record = _record(spec, plan, ledger, facts)
-        if stop_requested():
-            tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
-            kill_children()
-            return record
+            except KeyboardInterrupt:
+                if not stop_requested():
+                    raise
+            finally:
+                coordinator.close()
+                if place.facts.exists():
+                    facts["sessions"].append(_session(meter.stop()))
+                    place.write_facts(facts)
+            if stop_requested():
+                tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
+                kill_children()
+                return _record(spec, plan, ledger, facts, place)
+        record = _record(spec, plan, ledger, facts, place)
         report = _write_report(record, place)
         trouble = end_of_study(tracker, record, [report, place.facts], TRACKING_SECONDS)
         if trouble:
             say(f"MLflow could not be told everything ({trouble}); the rest is kept in {place.spool}")
+        else:
+            place.write_facts({**facts, "reported": True})
         return record
 
 
@@ -140,7 +149,7 @@ def _write_report(record: StudyRecord, place: StudyHome) -> Path:
     return write_report(record, place.report)
 
 
-def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any]) -> StudyRecord:
+def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], place: StudyHome) -> StudyRecord:
     from study.work import WorkQueue
 
     sessions = facts["sessions"]
@@ -149,7 +158,7 @@ def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any]) ->
         question=spec.question,
         spec=spec.to_dict(),
         plan=plan,
-        trials=ledger.records(),
+        trials=tuple(_with_traceback(job, record, place) for job, record in ledger.jobs()),
         finished=WorkQueue(plan, ledger).finished(),
         wall_seconds=sum(session["wall_seconds"] for session in sessions),
         cpu_seconds=sum(session["cpu_seconds"] for session in sessions),
@@ -157,6 +166,16 @@ def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any]) ->
         versions=facts["versions"],
         started_at=facts["started_at"],
     )
+
+
+def _with_traceback(job: Job, record: TrialRecord, place: StudyHome) -> TrialRecord:
+    if record.state != FAILED:
+        return record
+    try:
+        text = (place.trial(job.folder) / "error.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return record
+    return replace(record, traceback=text[-MOST_TRACEBACK:])
 
 
 def _check_resume(spec: Spec, place: StudyHome, before: dict[str, Any] | None, resume: bool) -> None:

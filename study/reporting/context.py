@@ -99,7 +99,7 @@ def budget(plan: Plan, spec: Mapping[str, object]) -> list[str]:
     stop = (
         "No trial is stopped early."
         if method == "none"
-        else f"Early stopping ({method}) compares trials of one cell only, at the same rungs in every cell of a block."
+        else f"Early stopping ({method}) compares trials of one search, at the same rungs in every cell of a block."
     )
     return [
         f"Every cell ({len(plan.cells)} in all) gets {plan.repeats} {each} of {plan.trials_per_search} trials "

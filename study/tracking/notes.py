@@ -17,7 +17,12 @@ from study.tracking.tracker import Tracker
 
 def start_of_study(spec: Spec, plan: Plan, place: StudyHome, facts: Mapping[str, Any]) -> Tracker:
     """A tracker with the study's and its cells' runs opened."""
-    tags = {"study.name": spec.name, "study.spec_hash": plan.spec_hash}
+    tags = {
+        "study.name": spec.name,
+        "study.spec_hash": plan.spec_hash,
+        "mlflow.source.name": "study.run",
+        "mlflow.source.type": "LOCAL",
+    }
     tracker = Tracker(
         lambda: MlflowRuns(place.mlflow_uri, spec.name, place.mlflow_artifacts, facts["id"]), place.spool, tags
     )

@@ -4,7 +4,7 @@
 
 One thread, process CPU time. Every round runs each optimizer once, in a shuffled order, after its gradients
 are put back and the caches are swept by the others; printed is the median, and the ratio of medians to the
-rival with the same state.
+rival with the same state; `stats on` is the same with `optim.LayerStats` recording every step.
 """
 
 import argparse
@@ -16,10 +16,12 @@ from collections.abc import Callable
 import torch
 import torchvision
 
-from optim import LAMB, LARS, TVLARS
+from optim import LAMB, LARS, TVLARS, LayerStats
+from optim.base import LayerWiseOptimizer
 
 Factory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
+WATCHED = " stats on"
 SGD, ADAMW = "SGD for-loop", "AdamW for-loop"
 CONTENDERS: dict[str, tuple[Factory, str]] = {
     SGD: (lambda p: torch.optim.SGD(p, 1e-3, momentum=0.9, weight_decay=5e-4, foreach=False), SGD),
@@ -49,15 +51,21 @@ def report(model: str, rounds: int, names: list[str]) -> None:
     shapes = [p.shape for p in getattr(torchvision.models, model)(num_classes=10).parameters()]
     gradients = [torch.randn(shape) * 1e-3 for shape in shapes]
     runs = {}
-    for name in names:
+    for name in [run for kind in names for run in (kind, kind + WATCHED)]:
+        kind = name.removesuffix(WATCHED)
         params = [torch.nn.Parameter(torch.randn(shape) * 0.05) for shape in shapes]
         for param in params:
             param.grad = torch.zeros_like(param)
-        runs[name] = params, CONTENDERS[name][0](params)
+        optimizer = CONTENDERS[kind][0](params)
+        if name != kind:
+            if not isinstance(optimizer, LayerWiseOptimizer):
+                continue
+            LayerStats(optimizer)
+        runs[name] = params, optimizer
 
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for index in range(rounds + 2):  # two rounds to warm up: the state is made in the first
-        for name in random.Random(index).sample(names, len(names)):
+        for name in random.Random(index).sample(list(runs), len(runs)):
             params, optimizer = runs[name]
             for param, gradient in zip(params, gradients, strict=True):
                 assert param.grad is not None
@@ -67,13 +75,17 @@ def report(model: str, rounds: int, names: list[str]) -> None:
             if index >= 2:
                 seconds[name].append(time.process_time() - start)
 
-    medians = {name: statistics.median(seconds[name]) for name in names}
+    medians = {name: statistics.median(seconds[name]) for name in runs}
     count = sum(shape.numel() for shape in shapes)
     print(f"{model}: {count / 1e6:.1f} M parameters, torch {torch.__version__}, {rounds} rounds, 1 thread")
     for name in names:
         rival = CONTENDERS[name][1]
         ratio = f"{medians[name] / medians[rival]:.2f} x {rival}" if rival in medians else ""
-        print(f"  {name:<15} {medians[name] * 1e3:7.2f} ms  {ratio}")
+        line = f"  {name:<15} {medians[name] * 1e3:7.2f} ms  {ratio:<22}"
+        if name + WATCHED in medians:
+            line += f"stats on {medians[name + WATCHED] * 1e3:7.2f} ms"
+            line += f"  {medians[name + WATCHED] / medians[rival]:.2f} x" if rival in medians else ""
+        print(line.rstrip())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,12 +84,36 @@ def problem() -> Problem:
     return Problem(starts, gradients)
 
 
+class GradientNorms:
+    """Stands in for the per-sample norms of a model where there is none: every batch is one sample."""
+
+    def mean_norms(self, weights: Sequence[torch.Tensor]) -> SimpleNamespace:
+        norms = [torch.zeros(()) if w.grad is None else w.grad.double().norm() for w in weights]
+        return SimpleNamespace(means=torch.stack(norms) if norms else torch.zeros(0))
+
+    def clear(self, weights: Sequence[torch.Tensor]) -> None:
+        """Nothing is kept."""
+
+    def __contains__(self, weight: object) -> bool:
+        return True
+
+    def state_dict(self) -> dict[str, object]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        assert state == {}
+
+
 @pytest.fixture
 def make() -> Callable[..., torch.optim.Optimizer]:
     """Builds a registered optimizer by name, with what it cannot do without."""
     from optim import OPTIMIZERS
 
-    needed = {"tvlars": {"lambda_": 0.2, "delay_steps": 4}, "sgd": {"momentum": 0.9}}
+    needed = {
+        "clars": {"sample_norms": GradientNorms()},
+        "tvlars": {"lambda_": 0.2, "delay_steps": 4},
+        "sgd": {"momentum": 0.9},
+    }
 
     def build(name: str, params: object, lr: float = 0.1, **knobs: object) -> torch.optim.Optimizer:
         arguments = {"weight_decay": 0.01, **needed.get(name, {}), **knobs}
@@ -100,10 +125,10 @@ def make() -> Callable[..., torch.optim.Optimizer]:
 @pytest.fixture(params=["blocked", "many_blocks", "foreach"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every way through an update: CPU blocks, with several blocks a tensor, and lists of whole tensors."""
-    from optim import trust
+    from optim import blocks, trust
 
     if request.param == "many_blocks":
-        monkeypatch.setattr(trust, "BLOCK", 7)
+        monkeypatch.setattr(blocks, "BLOCK", 7)
     if request.param == "foreach":
-        monkeypatch.setattr(trust.Bucket, "blocked", property(lambda self: False))
+        monkeypatch.setattr(trust.Bucket, "on_host", property(lambda self: False))
     return str(request.param)

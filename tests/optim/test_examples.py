@@ -1,3 +1,4 @@
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -6,7 +7,13 @@ import pytest
 
 import optim
 
-PUBLIC_WITH_EXAMPLE = ("LARS", "TVLARS", "LAMB", "build_arm", "sigmoid_decay", "warmup_cosine")
+THINGS = {name: getattr(optim, name) for name in optim.__all__}
+# all that can be called, but for plain records
+PUBLIC_WITH_EXAMPLE = sorted(
+    name
+    for name, thing in THINGS.items()
+    if inspect.isfunction(thing) or (inspect.isclass(thing) and not dataclasses.is_dataclass(thing))
+)
 
 
 @pytest.mark.parametrize("name", PUBLIC_WITH_EXAMPLE)

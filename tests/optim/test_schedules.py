@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim import sigmoid_decay, warmup_cosine
+from optim import batch_scale, constant, polynomial_decay, sigmoid_decay, warmup_cosine
 
 non_negative = st.floats(0, allow_infinity=False, allow_nan=False)
 positive = st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False)
@@ -125,13 +125,70 @@ def test_illegal_arguments_of_the_warmup_are_named(broken):
         warmup_cosine(**{"step": 0, "warmup_steps": 4, "total_steps": 20, **broken})
 
 
-def test_works_as_a_factor_of_lambda_lr():
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.7])
+@pytest.mark.parametrize(("warmup", "total", "floor"), [(0, 1, 0.0), (0, 9, 0.0), (4, 20, 0.1), (20, 20, 1.0)])
+def test_polynomial_is_the_formula(power, warmup, total, floor):
+    for t in range(total + 2):
+        if t < warmup:
+            expected = (t + 1) / warmup
+        elif t >= total:
+            expected = floor
+        else:
+            expected = floor + (1 - floor) * ((total - t) / (total - warmup)) ** power
+        assert polynomial_decay(t, total, power, floor, warmup) == pytest.approx(expected, rel=1e-13)
+
+
+@settings(deadline=None)
+@given(times, st.integers(0, 1000), st.integers(1, 10**6), st.floats(1e-3, 50), st.floats(0, 1))
+def test_polynomial_stays_between_floor_and_one_and_falls(t, warmup, rest, power, floor):
+    factor = polynomial_decay(t, warmup + rest, power, floor, warmup)
+    assert 0 <= factor <= 1
+    assert t < warmup or floor <= factor
+    assert t < warmup or polynomial_decay(t + 1, warmup + rest, power, floor, warmup) <= factor
+
+
+def test_constant_and_batch_scales():
+    assert constant(0) == constant(10**400) == 1.0
+    assert batch_scale(512, "linear") == 2.0
+    assert batch_scale(1077, "linear", 1000) == pytest.approx(1.077, rel=1e-15)
+    assert batch_scale(64, "sqrt") == 0.5
+    assert batch_scale(64, "none") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: polynomial_decay(-1, 5), r"step=-1"),
+        (lambda: polynomial_decay(0, 5, power=0), r"0 < power < inf .*power=0"),
+        (lambda: polynomial_decay(0, 5, floor=1.5), r"floor=1.5"),
+        (lambda: polynomial_decay(0, 5, warmup_steps=6), r"warmup_steps=6"),
+        (lambda: polynomial_decay(0, 0), r"total_steps=0"),
+        (lambda: constant(-1), r"step=-1"),
+        (lambda: batch_scale(0, "linear"), r"batch_size=0"),
+        (lambda: batch_scale(8, "linear", 0), r"base_batch_size=0"),
+        (lambda: batch_scale(8, "cubic"), r"linear, sqrt, none, but got 'cubic'"),
+    ],
+)
+def test_illegal_arguments_of_the_others_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda t: warmup_cosine(t, 2, 4),
+        lambda t: polynomial_decay(t, 6, warmup_steps=2),
+        lambda t: sigmoid_decay(t, 0.5, 3),
+        constant,
+    ],
+    ids=["warmup_cosine", "polynomial", "sigmoid", "constant"],
+)
+def test_works_as_a_factor_of_lambda_lr(factor):
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=2.0)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: warmup_cosine(t, 2, 4))
-    seen = []
-    for _ in range(3):
-        seen.append(optimizer.param_groups[0]["lr"])
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    for step in range(8):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 * factor(step), rel=1e-15)
         optimizer.step()
         scheduler.step()
-    assert seen == [1.0, 2.0, 2.0]

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -36,27 +35,6 @@ def test_ratio_and_its_exceptions():
 )
 def test_state_has_at_least_32_bits(dtype, state):
     assert trust.state_dtype(torch.zeros(2, dtype=dtype)) is state
-
-
-def test_blocks_cover_each_element_once_and_write_through(monkeypatch):
-    monkeypatch.setattr(trust, "BLOCK", 7)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    first, second = torch.zeros(5, 5), torch.arange(25.0).view(5, 5)
-    sizes = []
-    for a, b in trust.blocks(first, second):
-        a.add_(b)
-        sizes.append(a.numel())
-    assert sizes == [7, 7, 7, 4]
-    assert torch.equal(first, second)
-    assert [a.shape for a, _ in trust.blocks(first.t(), second)] == [(5, 5)]
-
-
-def test_float32_norm_of_a_large_layer_is_accurate():
-    # at once, in one float32 sum, this norm is off by more than 1e-5
-    values = torch.randn(2_500_000, generator=torch.Generator().manual_seed(0)) * 0.03
-    parts = [torch._foreach_norm([block], 2, dtype=torch.float32) for (block,) in trust.blocks(values.view(500, 5000))]
-    (norm,) = trust.join_norms(parts)
-    assert float(norm) == pytest.approx(float(np.linalg.norm(values.double().numpy())), rel=2e-6)
 
 
 def test_buckets_split_by_dtype_and_kind_and_skip_missing_gradients():

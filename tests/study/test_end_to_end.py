@@ -192,7 +192,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on(tmp_path: Path, number: s
     if number == signal.SIGTERM and when == "training":
         resumed = run(tmp_path, *SMALL, "--resume")
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-        assert "go on from their checkpoints" in resumed.stdout
+        assert "were cut off and go on" in resumed.stdout
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/studies/mlflow.db")
@@ -201,3 +201,43 @@ def test_a_stopped_study_leaves_no_process_and_goes_on(tmp_path: Path, number: s
         runs = client.search_runs([experiment.experiment_id], max_results=500)
         assert len(runs) == 1 + 2 + EXPECTED_TRIALS
         assert {found.info.status for found in runs} == {"FINISHED"}
+
+
+def test_more_than_the_cluster_has_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
+    done = run(tmp_path, *SMALL, "resources.cpus_per_worker=4096")
+    assert done.returncode == 2
+    assert "4096 CPUs" in done.stderr
+    assert "lower resources.cpus_per_worker" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "studies" / "e2e" / "study.json").exists()
+
+
+def test_a_dead_tracking_server_costs_the_study_nothing(tmp_path: Path) -> None:
+    words = ("name=e2e", "arms=[lars]", "claims=[]", "train.epochs=2", "search.trials=1", "search.repeats=1")
+    stopping = "search.early_stopping.method=none"
+    dead = {**environment(), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        command("digits-warmup", *words, stopping),
+        cwd=tmp_path,
+        env=dead,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MLflow could not be told everything" in done.stdout
+    spool = tmp_path / "studies" / "e2e" / "mlflow-spool.jsonl"
+    assert spool.exists()
+    # With a store that answers the next session delivers what was kept.
+    later = run(tmp_path, "digits-warmup", *words, stopping, "--resume")
+    assert later.returncode == 0, later.stdout + later.stderr
+    assert not spool.exists()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/studies/mlflow.db")
+    experiment = client.get_experiment_by_name("e2e")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=50)
+    assert sorted(found.data.tags["study.role"] for found in runs) == ["cell", "confirm", "study", "trial"]
+    assert {found.info.status for found in runs} == {"FINISHED"}

@@ -54,7 +54,7 @@ def test_the_line_counts_every_outcome(plan: Plan, clock: Clock, make_ending: Ma
         clock.now += 2
         progress.ended(job, make_ending(state, wall_seconds=2.0))
     progress.started("another")
-    words = "0:08 · 4/16 trials · 1 running · 1 stopped early · 1 diverged · 1 failed · 20 epochs · about "
+    words = "0:08 · 4/17 trials · 1 running · 1 stopped early · 1 diverged · 1 failed · 20 epochs · about "
     assert progress.line().startswith(words)
     assert progress.complete == 1
 

@@ -40,7 +40,7 @@ def test_an_unfinished_study_is_not_called_short(make_record) -> None:
 def test_winners_at_an_edge_are_named_with_their_repeats(make_record) -> None:
     record = make_record(arms=("lars",), repeats=3)
     trials = tuple(
-        replace(t, params={"base_lr": 29.0 if t.repeat != 1 else 1.0, "weight_decay": 1e-3}) for t in record.trials
+        replace(t, params={"base_lr": 95.0 if t.repeat != 1 else 1.0, "weight_decay": 1e-3}) for t in record.trials
     )
     assert flags_of(replace(record, trials=trials), "lars")[EDGE] == "base_lr at the high end (repeats 0, 2)"
 

@@ -1,0 +1,66 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optim import TVLARS, Arm, PhiKnobs, tvlars_matching, warmup_cosine
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5000), st.integers(1, 10**5), st.floats(1e-6, 0.9))
+def test_matching_phi_meets_the_schedule_at_its_ends(warmup, rest, floor):
+    total = warmup + rest
+    knobs = tvlars_matching(warmup, total, floor)
+    for step in (warmup, total):
+        assert knobs.phi(step) == pytest.approx(warmup_cosine(step, warmup, total, floor), rel=1e-9)
+    if rest % 2 == 0:
+        middle = (warmup + total) // 2
+        assert knobs.phi(middle) == pytest.approx(warmup_cosine(middle, warmup, total, floor), rel=1e-9)
+    for step in {0, warmup // 2, max(warmup - 1, 0)}:
+        assert step >= warmup or 1 <= knobs.phi(step) <= (1 + floor / 2) * (1 + 1e-12)
+
+
+def test_matching_knobs_are_those_of_the_optimizer():
+    knobs = tvlars_matching(2, 12, floor=0.01)
+    weight = torch.nn.Parameter(torch.full((2, 2), 3.0, dtype=torch.float64))
+    optimizer = TVLARS([weight], lr=0.5, trust_coefficient=0.1, momentum=0.0, **dataclasses.asdict(knobs))
+    for step in range(13):
+        before = weight.detach().clone()
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        moved = (weight.detach() - before).norm() / before.norm()
+        assert float(moved) == pytest.approx(0.5 * 0.1 * knobs.phi(step), rel=1e-9)
+    assert float(moved) == pytest.approx(0.5 * 0.1 * 0.01, rel=1e-9)
+
+
+def test_knobs_in_epochs_and_back():
+    knobs = tvlars_matching(20, 100)
+    in_epochs = knobs.to_epochs(steps_per_epoch=5)
+    assert in_epochs["delay_epochs"] == 12.0
+    back = dataclasses.astuple(PhiKnobs.from_epochs(in_epochs, 5, batch_size_ratio=1.0))
+    assert back == pytest.approx(dataclasses.astuple(knobs), rel=1e-14)
+    with pytest.raises(ValueError, match=r"lambda_=0\.0"):
+        PhiKnobs(0.0, 1.0, 1.0, 0.0).to_epochs(5)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "total", "floor"), [(-1, 5, 0.1), (5, 5, 0.1), (0, 0, 0.1), (0, 5, 0.0), (0, 5, 1.0)]
+)
+def test_a_schedule_that_phi_cannot_match_is_refused(warmup, total, floor):
+    with pytest.raises(
+        ValueError, match=rf"must hold, but got \((warmup_steps={warmup}, total_steps={total}|floor={floor})"
+    ):
+        tvlars_matching(warmup, total, floor)
+
+
+@pytest.mark.parametrize("kind", ["number", "tensor"])
+def test_prepare_step_sets_numbers_and_fills_tensors(kind):
+    lr = torch.tensor(2.0) if kind == "tensor" else 2.0
+    optimizer = TVLARS([torch.nn.Parameter(torch.ones(2, 2))], lr=lr, lambda_=0.1, delay_steps=5)
+    optimizer.param_groups[0]["initial_lr"] = 2.0
+    arm = Arm(optimizer, 2.0, lambda step: 1 / (step + 1), None, False)
+    arm.prepare_step(3)
+    assert float(optimizer.param_groups[0]["lr"]) == 0.5
+    assert kind == "number" or optimizer.param_groups[0]["lr"] is lr
