@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from study.jobs import Job
 from study.plan import Cell, Plan
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, TrialRecord
+from study.records import CONFIRM, FAILED, RUNNING, SEARCH, TrialRecord
 from study.search.ledger import Ledger
+from study.selection import winner
 
 
 class WorkQueue:
@@ -80,19 +81,3 @@ def startable(trials: Sequence[TrialRecord], quota: int) -> int:
     """How many more trials may start: the quota, and one replacement for each of the quota's trials that failed."""
     failed = sum(trial.state == FAILED and trial.index < quota for trial in trials)
     return quota + failed - len(trials)
-
-
-def winner(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The trial with the best search metric at the last epoch, of those that trained to the end.
-
-    Where none did, the stopped trial that came furthest stands in; where every trial diverged, the first of them stands
-    for the search: that its arm diverges is the result.
-    """
-    complete = [trial for trial in trials if trial.state == COMPLETE and trial.value is not None]
-    if complete:
-        return max(complete, key=lambda trial: (trial.value or 0.0, -trial.index))
-    pruned = [trial for trial in trials if trial.state == PRUNED and trial.value is not None]
-    if pruned:
-        return max(pruned, key=lambda trial: (trial.epochs, trial.value or 0.0, -trial.index))
-    diverged = [trial for trial in trials if trial.state == DIVERGED]
-    return min(diverged, key=lambda trial: trial.index) if diverged else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search_spaces import Choice, Dimension, Value
 from study.plan import Block, Cell
 from study.records import COMPLETE, CONFIRM, DIVERGED, SEARCH, StudyRecord, TrialRecord
+from study.selection import winner
 
 OUTER_FRACTION = 0.1
 
@@ -64,14 +65,13 @@ def repeat_scores(record: StudyRecord, cell: Cell) -> tuple[RepeatScore, ...]:
 def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
     """The selected configuration of each repeat that has one.
 
-    Where confirm runs exist, they say which configuration was selected; before that, it is the complete search trial
-    with the highest value at its last epoch (the earlier one of two equals).
+    Where confirm runs exist, they say which configuration was selected; before that, it is the search's winner so far.
     """
     found = []
     for repeat in range(record.plan.repeats):
         trials = [trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat]
         confirms = [trial for trial in record.of_cell(cell.name, CONFIRM) if trial.repeat == repeat]
-        best = _best(trials)
+        best = winner(trials)
         if confirms:
             params = confirms[0].params
             if best is None or dict(best.params) != dict(params):
@@ -101,13 +101,6 @@ def edge_knobs(params: Mapping[str, Value], dimensions: Mapping[str, Dimension])
         elif position is not None and position > 1 - OUTER_FRACTION:
             found[knob] = "at the high end"
     return found
-
-
-def _best(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    complete = [
-        (trial.value, -trial.number, trial) for trial in trials if trial.state == COMPLETE and trial.value is not None
-    ]
-    return max(complete, key=lambda entry: entry[:2])[2] if complete else None
 
 
 def _correct_of(trial: TrialRecord, block: Block) -> tuple[float, float] | None:

@@ -12,8 +12,9 @@ from study.jobs import Job
 from study.plan import Plan, make_plan
 from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, TrialRecord
 from study.search.ledger import Ledger
+from study.selection import winner
 from study.spec import Spec
-from study.work import WorkQueue, startable, winner
+from study.work import WorkQueue, startable
 
 MakeEnding = Callable[..., Ending]
 
