@@ -102,7 +102,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     from study.reporting.table import final_table
 
     print(final_table(summarize(record)))
-    print(console.closing(place, record, whole_tree=given.address is None))
+    print(console.closing(place, record, whole_tree=not (given.address or os.environ.get("RAY_ADDRESS"))))
     return 0
 
 

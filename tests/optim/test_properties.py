@@ -1,0 +1,182 @@
+"""Any shapes, scales, dtypes and hyperparameters: the optimizers follow the formulas and keep their promises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optim import LAMB, LARS, TVLARS
+
+STEPS = 5
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
+QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+
+shapes = st.lists(st.lists(st.integers(1, 7), min_size=0, max_size=4).map(tuple), min_size=1, max_size=4)
+seeds = st.integers(0, 2**31 - 1)
+scales = st.sampled_from([1e-4, 1e-2, 1.0, 1e2])
+dtypes = st.sampled_from([torch.float64, torch.float32])
+momenta = st.sampled_from([0.0, 0.5, 0.9, 0.99])
+decays = st.sampled_from([0.0, 1e-4, 5e-2])
+rates = st.floats(1e-4, 1.0)
+
+
+def draw(shapes: list[tuple[int, ...]], seed: int, scale: float) -> tuple[list[Any], list[list[Any]]]:
+    """Start values and gradients that float32 holds exactly."""
+    generator = np.random.default_rng(seed)
+
+    def values(shape: tuple[int, ...], size: float) -> Any:
+        return np.asarray(generator.normal(size=shape) * size).astype(np.float32).astype(np.float64)
+
+    return [values(s, 1.0) for s in shapes], [[values(s, scale) for s in shapes] for _ in range(STEPS)]
+
+
+def run(optimizer: Any, params: list[Any], gradients: list[list[Any]]) -> None:
+    for step in gradients:
+        for param, gradient in zip(params, step, strict=True):
+            param.grad = torch.tensor(gradient, dtype=param.dtype)
+        optimizer.step()
+        for param, gradient in zip(params, step, strict=True):
+            assert torch.equal(param.grad, torch.tensor(gradient, dtype=param.dtype))
+
+
+def assert_near(params: list[Any], expected: list[Any], starts: list[Any], dtype: torch.dtype) -> None:
+    for param, want, start in zip(params, expected, starts, strict=True):
+        scale = max(np.linalg.norm(want), np.linalg.norm(want - start), np.linalg.norm(start))
+        assert np.linalg.norm(param.detach().double().numpy() - want) <= TOLERANCE[dtype] * scale
+
+
+@given(shapes, seeds, scales, dtypes, momenta, decays, rates, st.booleans(), st.floats(1e-4, 1e-1))
+@QUICK
+def test_lars(
+    shapes: list[tuple[int, ...]],
+    seed: int,
+    scale: float,
+    dtype: torch.dtype,
+    momentum: float,
+    decay: float,
+    lr: float,
+    nesterov: bool,
+    eta: float,
+) -> None:
+    nesterov = nesterov and momentum > 0
+    starts, gradients = draw(shapes, seed, scale)
+    params = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    run(
+        LARS(params, lr, momentum=momentum, weight_decay=decay, trust_coefficient=eta, nesterov=nesterov),
+        params,
+        gradients,
+    )
+    expected = [
+        layer_wise(w, [g[k] for g in gradients], lr, momentum, decay, eta, nesterov) for k, w in enumerate(starts)
+    ]
+    assert_near(params, expected, starts, dtype)
+
+
+@given(shapes, seeds, scales, dtypes, momenta, decays, rates, st.floats(1e-6, 5.0), st.floats(0.0, 10.0))
+@QUICK
+def test_tvlars(
+    shapes: list[tuple[int, ...]],
+    seed: int,
+    scale: float,
+    dtype: torch.dtype,
+    momentum: float,
+    decay: float,
+    lr: float,
+    lambda_: float,
+    delay: float,
+) -> None:
+    starts, gradients = draw(shapes, seed, scale)
+    params = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    knobs = {"momentum": momentum, "weight_decay": decay, "trust_coefficient": 0.02}
+    run(TVLARS(params, lr, lambda_=lambda_, delay_steps=delay, **knobs), params, gradients)
+    phi = [1 / (1 + math.exp(lambda_ * (t - delay))) + 1e-3 for t in range(STEPS)]
+    expected = [
+        layer_wise(w, [g[k] for g in gradients], lr, momentum, decay, 0.02, False, phi) for k, w in enumerate(starts)
+    ]
+    assert_near(params, expected, starts, dtype)
+
+
+def layer_wise(
+    start: Any,
+    gradients: list[Any],
+    lr: float,
+    momentum: float,
+    decay: float,
+    eta: float,
+    nesterov: bool,
+    phi: list[float] | None = None,
+) -> Any:
+    w, buffer = start.copy(), np.zeros_like(start)
+    for t, g in enumerate(gradients):
+        adapted = w.ndim > 1
+        d = g + decay * w if adapted else g
+        norms = np.sqrt((w**2).sum()), np.sqrt((d**2).sum())
+        q = eta * norms[0] / norms[1] if adapted and min(norms) > 0 else 1.0
+        q *= phi[t] if phi else 1.0
+        buffer = momentum * buffer + q * d
+        w = w - lr * (q * d + momentum * buffer if nesterov else buffer)
+    return w
+
+
+@given(shapes, seeds, scales, dtypes, decays, rates, st.booleans(), st.sampled_from([(0.9, 0.999), (0.5, 0.9)]))
+@QUICK
+def test_lamb(
+    shapes: list[tuple[int, ...]],
+    seed: int,
+    scale: float,
+    dtype: torch.dtype,
+    decay: float,
+    lr: float,
+    correct: bool,
+    betas: tuple[float, float],
+) -> None:
+    starts, gradients = draw(shapes, seed, scale)
+    params = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    run(LAMB(params, lr, betas=betas, eps=1e-6, weight_decay=decay, bias_correction=correct), params, gradients)
+    expected = []
+    for k, start in enumerate(starts):
+        w, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        for t, g in enumerate((step[k] for step in gradients), start=1):
+            m = betas[0] * m + (1 - betas[0]) * g
+            v = betas[1] * v + (1 - betas[1]) * g * g
+            m_hat = m / (1 - betas[0] ** t) if correct else m
+            v_hat = v / (1 - betas[1] ** t) if correct else v
+            adapted = w.ndim > 1
+            u = m_hat / (np.sqrt(v_hat) + 1e-6) + (decay * w if adapted else 0.0)
+            norms = np.sqrt((w**2).sum()), np.sqrt((u**2).sum())
+            w = w - lr * (norms[0] / norms[1] if adapted and min(norms) > 0 else 1.0) * u
+        expected.append(w)
+    assert_near(params, expected, starts, dtype)
+
+
+@given(seeds, st.floats(1e-3, 1e3))
+@QUICK
+def test_a_layers_step_does_not_feel_the_scale_of_its_gradient(seed: int, factor: float) -> None:
+    """What layer-wise adaptation is for: without decay the direction alone counts."""
+    starts, gradients = draw([(4, 3), (2, 3, 2, 2)], seed, 1.0)
+    ends = []
+    for scale in (1.0, factor):
+        params = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
+        run(LARS(params, 0.5, trust_coefficient=0.02), params, [[scale * g for g in step] for step in gradients])
+        ends.append(params)
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", [LARS, LAMB])
+@given(shapes=shapes, seed=seeds)
+@QUICK
+def test_parameters_do_not_feel_their_neighbours(optimizer: Any, shapes: list[tuple[int, ...]], seed: int) -> None:
+    starts, gradients = draw(shapes, seed, 1.0)
+    together = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
+    run(optimizer(together, 0.1, weight_decay=0.01), together, gradients)
+    for k, start in enumerate(starts):
+        alone = [torch.nn.Parameter(torch.tensor(start))]
+        run(optimizer(alone, 0.1, weight_decay=0.01), alone, [[step[k]] for step in gradients])
+        torch.testing.assert_close(alone[0], together[k], rtol=1e-12, atol=1e-14)
