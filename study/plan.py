@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from search_spaces import ARM_SPACES, SLOW_START_KNOBS, Choice, Dimension, Float, Int, Space, Value
 from search_spaces.catalog import DATA, SplitSizes, split_sizes
 from study.errors import StudyError
-from study.spec import DataSpec, Spec
+from study.sections import DataSpec
+from study.spec import Spec
 
 LARGEST_AUTOMATIC_MICRO_BATCH = 2048
 

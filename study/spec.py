@@ -6,171 +6,30 @@ import hashlib
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from search_spaces import ARM_SPACES, Dimension, SpaceError, Value
-from search_spaces.catalog import DATA, INITIALIZATIONS, MODELS, TASKS
+from search_spaces.catalog import DATA, TASKS
 from search_spaces.knobs import check_knob, knobs_of
 from study.changes import parse_change
 from study.errors import nearest, shown
+from study.sections import (
+    ClaimSpec,
+    ConfirmSpec,
+    DataSpec,
+    ModelSpec,
+    ResourcesSpec,
+    SearchSpec,
+    Strict,
+    TrainSpec,
+    one_of,
+)
 
 SCHEMA_VERSION: Final = 1
 RESERVED_NAMES = ("mlflow.db", "mlartifacts")  # beside the studies in the home folder
-Fraction = Annotated[float, Field(gt=0, lt=0.5)]
-Count = Annotated[int, Field(ge=1)]
-BatchSize = Literal["full"] | Count
-OneDimensionalLr = Literal["raw", "capped"] | Annotated[float, Field(gt=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class DataSpec(_Strict):
-    """A data set and how it is split."""
-
-    name: str = "digits"
-    root: str | None = None
-    """Folder of the files on disk; embedded data sets need none."""
-    validation_fraction: Fraction = 0.2
-    """Split out of the training set by a seed."""
-    test_fraction: Fraction = 0.2
-    """Only for sets that ship no test split of their own."""
-    resplit: bool = True
-    """Draw the splits anew in each repeat (only sets without a test split of their own)."""
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        studied = [known for known, facts in DATA.items() if facts.items is not None]
-        return _one_of(name, studied, "data set")
-
-
-class ModelSpec(_Strict):
-    """The network that is trained."""
-
-    name: str = "resnet8"
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return _one_of(name, MODELS, "model")
-
-
-class TrainSpec(_Strict):
-    """What every trial of a block shares."""
-
-    epochs: Count = 20
-    batch_size: list[BatchSize] | BatchSize = "full"
-    """Global batch; a list makes blocks."""
-    micro_batch_size: Literal["auto"] | Count = "auto"
-    base_batch_size: Count = 256
-    lr_scaling: Literal["linear", "sqrt", "none"] = "linear"
-    one_d_lr: list[OneDimensionalLr] | OneDimensionalLr = "capped"
-    """Learning rate of tensors with ndim <= 1; a list makes blocks."""
-    init: str = "default"
-    """Weight initialisation, unless an arm's space searches it."""
-    augmentation: str = "none"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    checkpoint_every_epochs: Count = 5
-
-    @field_validator("init")
-    @classmethod
-    def _known_init(cls, init: str) -> str:
-        return _one_of(init, INITIALIZATIONS, "initialisation")
-
-    @field_validator("batch_size", "one_d_lr")
-    @classmethod
-    def _distinct(cls, value: object) -> object:
-        if isinstance(value, list) and (not value or len({str(item) for item in value}) < len(value)):
-            raise ValueError(f"the values that make blocks must be given and differ, but got {shown(value)}")
-        return value
-
-
-class EarlyStoppingSpec(_Strict):
-    """When a bad trial ends before its full length."""
-
-    method: Literal["none", "asha"] = "none"
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    first_rung: Literal["auto"] | Count = "auto"
-    """Epoch of the first rung; `auto` is the first after the longest warm-up or delay of any arm."""
-
-
-class SearchSpec(_Strict):
-    """How each cell is tuned."""
-
-    method: Literal["tpe", "random", "qmc"] = "tpe"
-    trials: Count = 6
-    """Trials of one search: the same for every cell and repeat."""
-    repeats: Count = 3
-    """Independent searches of each cell: the unit of inference."""
-    metric: Literal["val/accuracy"] = "val/accuracy"
-    """What a search maximises, at the last epoch."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    startup_trials: Literal["auto"] | Count = "auto"
-    """Random trials before TPE models anything; `auto` is a third of the budget, 10 at most."""
-    early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
-
-
-class ConfirmSpec(_Strict):
-    """Fresh runs of each search's winner: only these read the test split."""
-
-    seeds: Count = 1
-
-
-class ClaimSpec(_Strict):
-    """A statement that the study is there to test, written down before it runs."""
-
-    id: Annotated[str, Field(min_length=1, max_length=64)]
-    kind: Literal["superior", "noninferior", "equivalent", "rate", "trend"]
-    arm: str
-    than: str | None = None
-    over: Literal["batch_size"] | None = None
-    metric: Literal["accuracy", "diverged"] = "accuracy"
-    margin: Annotated[float, Field(ge=0, lt=1)]
-    why: Annotated[str, Field(min_length=1)]
-    """Why this margin."""
-    level: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    pooled: bool = False
-    """One verdict over all blocks instead of one a block."""
-
-    @model_validator(mode="after")
-    def _decidable(self) -> ClaimSpec:
-        if self.kind == "trend":
-            if self.over is None:
-                raise ValueError(f"claim {self.id}: a trend needs over: batch_size")
-        elif self.than is None:
-            raise ValueError(f"claim {self.id}: kind {self.kind} compares two arms; name the other one in 'than'")
-        if self.than == self.arm:
-            raise ValueError(f"claim {self.id}: arm and than must differ, but both are {self.arm}")
-        if self.kind in ("noninferior", "equivalent") and self.margin == 0:
-            raise ValueError(f"claim {self.id}: with margin 0 {self.kind} can never be supported; give a margin > 0")
-        return self
-
-
-class ResourcesSpec(_Strict):
-    """What one trial takes from the machine or cluster."""
-
-    workers: Count = 1
-    """Processes a trial; this version trains each trial in one."""
-    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
-    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """`auto`: one where the cluster has GPUs, else none. A fraction shares a GPU."""
-    max_concurrent: Literal["auto"] | Count = "auto"
-    """Trials at a time; `auto` fills the cluster, 1 makes the order of everything reproducible."""
-    retries: Annotated[int, Field(ge=0)] = 2
-    """How often a crashed trial goes on from its checkpoint before it counts as failed."""
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, workers: int) -> int:
-        if workers > 1:
-            raise ValueError(f"this version trains each trial in one process, but got {workers}; set it to 1")
-        return workers
-
-
-class Spec(_Strict):
+class Spec(Strict):
     """One study: a question, what is compared, how it is searched and confirmed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -181,11 +40,11 @@ class Spec(_Strict):
     model: ModelSpec | list[ModelSpec] = ModelSpec()
     train: TrainSpec = TrainSpec()
     arms: Annotated[list[str], Field(min_length=1)]
-    space: dict[str, dict[str, Any]] = {}
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Changes to the arms' named spaces: by arm, or for `all` arms that have the knob."""
     search: SearchSpec = SearchSpec()
     confirm: ConfirmSpec = ConfirmSpec()
-    claims: list[ClaimSpec] = []
+    claims: list[ClaimSpec] = Field(default_factory=list)
     resources: ResourcesSpec = ResourcesSpec()
 
     @field_validator("name")
@@ -198,13 +57,13 @@ class Spec(_Strict):
     @field_validator("task")
     @classmethod
     def _known_task(cls, task: str) -> str:
-        return _one_of(task, TASKS, "task")
+        return one_of(task, TASKS, "task")
 
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, arms: list[str]) -> list[str]:
         for arm in arms:
-            _one_of(arm, ARM_SPACES, "arm")
+            one_of(arm, ARM_SPACES, "arm")
         if len(set(arms)) < len(arms):
             raise ValueError(f"each arm may stand once, but got {shown(arms)}")
         return arms
@@ -289,9 +148,3 @@ class Spec(_Strict):
         spaces = {arm: repr(ARM_SPACES[arm]) for arm in sorted(self.arms)}
         text = json.dumps({"spec": self.to_dict(), "spaces": spaces}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _one_of(name: str, known: Any, what: str) -> str:
-    if name not in known:
-        raise ValueError(f"unknown {what} '{name}'; {nearest(name, known)}")
-    return name

@@ -25,7 +25,7 @@ from study.jobs import Job, trial_seed
 from study.plan import Cell, Plan, derive_seed
 from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, TrialRecord
 from study.search.samplers import distribution, make_sampler
-from study.spec import SearchSpec
+from study.sections import SearchSpec
 
 _BEGAN = "began"  # user attribute: number, index, seed
 _ENDED = "ended"  # user attribute: outcome, epochs, metrics, reason, seconds

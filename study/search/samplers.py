@@ -15,7 +15,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 
 from search_spaces import Choice, Dimension, Float, Int
-from study.spec import SearchSpec
+from study.sections import SearchSpec
 
 MOST_STARTUP_TRIALS = 10
 
@@ -50,3 +50,5 @@ def make_sampler(search: SearchSpec, seed: int) -> BaseSampler:
                 return RandomSampler(seed=seed)
             case "qmc":
                 return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            case method:
+                raise ValueError(f"no sampler for the search method '{method}'")  # the study file's check is before

@@ -77,7 +77,7 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         ("task=clasification", "task", "did you mean 'classification'?"),
         ("train.init=xavier", "train.init", "unknown initialisation 'xavier'; did you mean 'xavier_normal'?"),
         ("train.augmentation=flip", "train.augmentation", "one of none, shift, but got 'flip'"),
-        ("search.method=tpee", "search.method", "'tpe', 'random' or 'qmc'"),
+        ("search.method=tpee", "search.method", "'tpe', 'random', 'qmc', 'gp', 'cmaes' or 'grid'"),
         # duplicates and empties
         ("arms=[]", "arms", "at least 1 item"),
         ("arms=[lars, lars]", "arms", "each arm may stand once"),
@@ -90,6 +90,10 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         # sizes that only show when they meet
         ("train.batch_size=5000", "train.batch_size", "digits has 1077 training images"),
         ("space.lars.batch_size={values: [64, 5000]}", "space.lars.batch_size", "use a smaller number or 'full'"),
+        ("search.method=grid", "search.method", "'grid' is not in this version yet"),
+        ("search.early_stopping.method=median", "search.early_stopping.method", "'median' is not in this version yet"),
+        ("resources.workers=2", "resources.workers", "set it to 1"),
+        ("claims.0.kind=rate", "claim C1", "kind rate goes with metric diverged"),
         ("search.early_stopping.first_rung=2", "search.early_stopping.first_rung", "set it to 7 or more"),
         ("search.early_stopping.first_rung=20", "epoch 20 of 20", "search.early_stopping.method=none"),
         ("train.epochs=1", "epoch 1 of 1", "train longer"),

@@ -168,7 +168,7 @@ FULL: dict[str, Any] = {
     "claims": [
         {
             "id": "C",
-            "kind": "superior",
+            "kind": "rate",
             "arm": "lars",
             "than": "lars_warmup",
             "metric": "diverged",

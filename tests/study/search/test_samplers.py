@@ -11,7 +11,7 @@ from optuna.samplers import QMCSampler, RandomSampler, TPESampler
 
 from search_spaces import Choice, Dimension, Float, Int
 from study.search.samplers import distribution, make_sampler, startup_trials
-from study.spec import SearchSpec
+from study.sections import SearchSpec
 
 SPACE = {"lr": distribution(Float(low=1e-4, high=1e4, log=True))}
 TARGET = 30.0
