@@ -68,7 +68,6 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         ("question=''", "question", "at least 1 character"),
         ("schema_version=2", "schema_version", "should be 1, but got 2"),
         ("search.metric=val/loss", "search.metric", "should be 'val/accuracy'"),
-        ("resources.workers=2", "resources.workers", "set it to 1"),
         # unknown names
         ("arms=[lasr]", "arms", "unknown arm 'lasr'; did you mean 'lars'?"),
         ("data.name=digit", "data.name", "unknown data set 'digit'; did you mean 'digits'?"),
