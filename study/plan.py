@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from search_spaces import ARM_SPACES, SLOW_START_KNOBS, Choice, Dimension, Float, Int, Space, Value
 from search_spaces.catalog import DATA, SplitSizes, split_sizes
+from search_spaces.knobs import knobs_of
 from study.errors import StudyError
 from study.sections import DataSpec
 from study.spec import Spec
@@ -168,11 +169,8 @@ def make_plan(spec: Spec) -> Plan:
 def arm_space(spec: Spec, arm: str) -> Space:
     """The arm's named space with the study file's changes: those for `all` arms first, then the arm's own."""
     space = ARM_SPACES[arm]
-    shared = {
-        knob: change
-        for knob, change in spec.space_changes("all").items()
-        if knob in {*space.dimensions, *space.fixed, "init", "batch_size"}
-    }
+    takes = knobs_of({**space.dimensions, **space.fixed})
+    shared = {knob: change for knob, change in spec.space_changes("all").items() if knob in takes}
     return space.changed(shared).changed(spec.space_changes(arm))
 
 

@@ -10,7 +10,8 @@ from search_spaces import Float
 from search_spaces.catalog import SplitSizes
 from study.errors import StudyError
 from study.jobs import split_seed, trial_seed
-from study.plan import LARGEST_AUTOMATIC_MICRO_BATCH, derive_seed, make_plan
+from study.load import load_study
+from study.plan import LARGEST_AUTOMATIC_MICRO_BATCH, arm_space, derive_seed, make_plan
 from study.records import CONFIRM, SEARCH
 from study.spec import Spec
 
@@ -179,3 +180,19 @@ def test_splits_are_drawn_anew_in_each_repeat(make_spec: SpecFactory) -> None:
     assert split_seed(plan, lars, 0) != split_seed(plan, lars, 1)
     still = make_plan(make_spec(data={"resplit": False}))
     assert split_seed(still, still.cells[0], 0) == split_seed(still, still.cells[0], 1)
+
+
+def test_a_knob_for_all_arms_reaches_each_that_can_take_it_also_where_its_space_does_not_name_it() -> None:
+    spec = load_study("digits-warmup", ["space.all={warmup_start: zero, weight_decay: 0.001, init: xavier_normal}"])
+    spaces = {arm: arm_space(spec, arm) for arm in spec.arms}
+    assert {arm: space.fixed.get("warmup_start") for arm, space in spaces.items()} == {
+        "lars": None,
+        "lars_warmup": "zero",
+        "tvlars": None,
+        "lamb_warmup": "zero",
+        "sgd_warmup": "zero",
+    }
+    for space in spaces.values():
+        assert space.fixed["weight_decay"] == 0.001
+        assert "weight_decay" not in space.dimensions
+        assert space.fixed["init"] == "xavier_normal"
