@@ -8,6 +8,7 @@ from typing import Literal, cast
 import torch
 
 from optim.base import NON_NEGATIVE, POSITIVE, checked_number
+from optim.sample_norms import PerSampleNorms
 from optim.schedules import sigmoid_decay, warmup_cosine
 
 Hyperparameters = Mapping[str, float | int | str | bool]
@@ -144,6 +145,7 @@ class Arm:
         factor: the schedule, from the step to the factor on lr.
         phi_knobs: those of phi, for an arm that has one.
         phi_in_optimizer: whether phi acts inside of the optimizer (TVLARS) or is itself the schedule.
+        sample_norms: what records the norms of per-sample gradients, for an arm that divides by them (CLARS).
 
     Example:
         >>> from optim import build_arm
@@ -161,10 +163,12 @@ class Arm:
         factor: Callable[[int], float],
         phi_knobs: PhiKnobs | None,
         phi_in_optimizer: bool,
+        sample_norms: PerSampleNorms | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.lr = lr
         self.phi_knobs = phi_knobs
+        self.sample_norms = sample_norms
         self._factor = factor
         self._phi_in_optimizer = phi_in_optimizer
 
@@ -190,3 +194,8 @@ class Arm:
         """lr times schedule, times phi where that acts inside of the optimizer; of the adapted tensors."""
         phi = self.phi(step) if self._phi_in_optimizer else None
         return self.lr * self.lr_factor(step) * (1.0 if phi is None else phi)
+
+    def close(self) -> None:
+        """Take what the arm has put on the model off again; an arm of CLARS can make no step after it."""
+        if self.sample_norms is not None:
+            self.sample_norms.remove()

@@ -5,7 +5,7 @@ arXiv 2002.01576, AAAI 2021, algorithm 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -123,10 +123,15 @@ class CLARS(LayerWiseOptimizer):
         """
         loss = evaluate(closure)
         watched = self._watched(needed=True)
-        means = dict(zip(watched, self.sample_norms.mean_norms(watched).means.unbind(), strict=True))
+        found = self.sample_norms.mean_norms(watched).means
+        host = found.device.type == "cpu" and not torch.compiler.is_compiling()
+        means = dict(zip(watched, found.tolist() if host else found.unbind(), strict=True))
         for group, observe in self.observed_groups():
+            ratio = trust.TrustRatio(group["trust_coefficient"])
             for bucket in trust.buckets(group["params"], self.state, ("momentum_buffer",)):
-                trust.momentum_step(bucket, group, partial(_ratio, group, bucket.params, means), observe=observe)
+                known = [means[param] for param in bucket.params] if bucket.adapted else []
+                scale = _MeanRatio(ratio, group["weight_decay"], known)
+                trust.momentum_step(bucket, group, scale, observe=observe)
         self.sample_norms.clear(watched)
         return loss
 
@@ -188,10 +193,19 @@ class CLARS(LayerWiseOptimizer):
         return [param for param in adapted if param in self.sample_norms]
 
 
-def _ratio(
-    group: Mapping[str, Any], params: Sequence[Tensor], means: Mapping[Tensor, Tensor], weight_norms: Tensor, _: Tensor
-) -> Tensor:
-    """q of each layer, shape (layers,), from the norms of its weights and of its samples' gradients."""
-    sample_norms = torch.stack([means[param].to(weight_norms) for param in params])
-    divisor = sample_norms + group["weight_decay"] * weight_norms
-    return trust.trust_ratio(weight_norms, divisor, group["trust_coefficient"])
+@dataclass(frozen=True)
+class _MeanRatio:
+    """q of each layer, from the norms of its weights and the mean over the norms of its samples' gradients."""
+
+    ratio: trust.TrustRatio
+    weight_decay: float
+    means: Sequence[Tensor] | Sequence[float]  # (layers,)
+
+    def __call__(self, weight_norms: Tensor, _: Tensor) -> Tensor:
+        means = torch.stack(
+            [torch.as_tensor(mean, dtype=weight_norms.dtype, device=weight_norms.device) for mean in self.means]
+        )
+        return self.ratio(weight_norms, means + self.weight_decay * weight_norms)
+
+    def on_host(self, layer: int, weight_norm: float, _: float) -> float:
+        return self.ratio.on_host(layer, weight_norm, float(self.means[layer]) + self.weight_decay * weight_norm)

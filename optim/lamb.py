@@ -4,15 +4,16 @@ You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 min
 algorithm 2, with the identity for the scaling function phi. There is no clipping of gradients.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from optim import trust
+from optim import fused, trust
 from optim.base import FRACTION, NON_NEGATIVE, POSITIVE, LayerWiseOptimizer, checked_number, evaluate
-from optim.blocks import Scratch, block_direction, blocks, square
+from optim.blocks import Scratch, Shelf, block_direction, blocks, square
 from optim.lists import descend, list_directions, norms, scale_list
 
 
@@ -95,9 +96,8 @@ class LAMB(LayerWiseOptimizer):
                     if "step" not in state:
                         state["step"] = torch.zeros((), dtype=torch.int64, device=param.device)
                 torch._foreach_add_(bucket.buffers("step"), 1)
-                root_factors, floors = _denominators(bucket, group)
                 move = _blocked_step if bucket.blocked else _foreach_step
-                move(bucket, group, root_factors, floors, observe)
+                move(bucket, group, observe)
         return loss
 
 
@@ -113,66 +113,70 @@ def _denominators(bucket: trust.Bucket, group: Mapping[str, Any]) -> tuple[Tenso
     return (correction1 / correction2.sqrt()).to(dtype), (correction1 * group["eps"]).to(dtype)
 
 
-def _blocked_step(
-    bucket: trust.Bucket,
-    group: Mapping[str, Any],
-    root_factors: Tensor,
-    floors: Tensor,
-    observe: trust.Observer | None,
-) -> None:
-    beta1, beta2 = group["betas"]
+def _fused_steps(bucket: trust.Bucket, group: Mapping[str, Any]) -> list[Tensor]:
+    """The steps as the fused kernel takes them; it always corrects the bias, of which nothing is left in the end."""
+    steps = torch.stack(bucket.buffers("step")).float()
+    return list((steps if group["bias_correction"] else torch.full_like(steps, torch.inf)).unbind())
+
+
+def _blocked_step(bucket: trust.Bucket, group: Mapping[str, Any], observe: trust.Observer | None) -> None:
+    (beta1, beta2), weight_decay = group["betas"], group["weight_decay"]
     dtype = trust.state_dtype(bucket.params[0])
-    scratch = Scratch(dtype)
+    scratch, shelf = Scratch(dtype), Shelf(dtype)
 
-    def direction(w: Tensor, m: Tensor, v: Tensor, factor: Tensor, floor: Tensor) -> Tensor:
-        u = torch.sqrt(v, out=scratch.like(w))
-        torch.div(m, torch.addcmul(floor, u, factor, out=u), out=u)
-        return u.add_(w, alpha=group["weight_decay"]) if group["weight_decay"] else u
+    def direction(w: Tensor, m: Tensor, v: Tensor, factor: float, floor: float, room: Tensor) -> Tensor:
+        u = torch.sqrt(v, out=room).mul_(factor).add_(floor)
+        torch.div(m, u, out=u)
+        return u.add_(w, alpha=weight_decay) if weight_decay else u
 
-    squares = []
-    layers = list(
-        zip(
-            bucket.params,
-            bucket.buffers("exp_avg"),
-            bucket.buffers("exp_avg_sq"),
-            root_factors.unbind(),
-            floors.unbind(),
-            strict=True,
-        )
+    factors, floors = (values.tolist() for values in _denominators(bucket, group))
+    seen = []
+    tensors_of_layers = zip(
+        bucket.params, bucket.grads, bucket.buffers("exp_avg"), bucket.buffers("exp_avg_sq"), strict=True
     )
-    for (param, first, second, factor, floor), grad in zip(layers, bucket.grads, strict=True):
-        of_blocks = []
-        for w, g, m, v in blocks(param, grad, first, second):
-            g = block_direction(w, g, scratch.like(w), 0.0, group["maximize"])
-            of_grad = square(g, dtype) if observe is not None else 0.0
-            m.lerp_(g, 1 - beta1)
-            v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            u = direction(w, m, v, factor, floor)
-            of_blocks.append((square(w, dtype), of_grad, square(u, dtype)))
-        squares.append([sum(column) for column in zip(*of_blocks, strict=True)])
-
-    weight_norms, grad_norms, direction_norms = torch.tensor(squares, dtype=torch.float64).sqrt().unbind(1)
-    ratios = trust.trust_ratio(weight_norms, direction_norms)
+    for layer, (tensors, step) in enumerate(zip(tensors_of_layers, _fused_steps(bucket, group), strict=True)):
+        is_fused = fused.adam_fits(tensors)
+        squares, walked = [], []
+        shelf.clear()
+        for w, g, m, v in blocks(*tensors):
+            kept = shelf.take(w)
+            u = scratch.like(w) if kept is None else kept
+            if is_fused:
+                _ = torch.mul(w, weight_decay, out=u) if weight_decay else u.zero_()
+                fused.adam([u], [g], [m], [v], [step], group, lr=-1.0)
+                of_grad = square(g, dtype) if observe is not None else 0.0
+            else:
+                g = block_direction(w, g, u, 0.0, group["maximize"])
+                of_grad = square(g, dtype) if observe is not None else 0.0
+                m.lerp_(g, 1 - beta1)
+                v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+                u = direction(w, m, v, factors[layer], floors[layer], u)
+            squares.append((square(w, dtype), of_grad, square(u, dtype)))
+            walked.append((w, m, v, kept))
+        weight_norm, grad_norm, direction_norm = (math.sqrt(sum(column)) for column in zip(*squares, strict=True))
+        ratio = trust.TrustRatio().on_host(layer, weight_norm, direction_norm)
+        seen.append((weight_norm, grad_norm, ratio))
+        # last block first, since it is the one still cached; a direction that was not kept is made anew
+        for w, m, v, kept in reversed(walked):
+            u = direction(w, m, v, factors[layer], floors[layer], scratch.like(w)) if kept is None else kept
+            w.add_(u, alpha=-float(group["lr"]) * ratio)
     if observe is not None:
+        weight_norms, grad_norms, ratios = zip(*seen, strict=True)
         observe(bucket, weight_norms, grad_norms, ratios, 1.0)
-    steps = (-float(group["lr"]) * ratios).to(dtype).unbind()
-    # last layer first, since it is the one still cached; u is made anew, which needs no large temporary
-    for (param, first, second, factor, floor), step in reversed(list(zip(layers, steps, strict=True))):
-        for w, m, v in blocks(param, first, second):
-            w.addcmul_(direction(w, m, v, factor, floor), step)
 
 
-def _foreach_step(
-    bucket: trust.Bucket,
-    group: Mapping[str, Any],
-    root_factors: Tensor,
-    floors: Tensor,
-    observe: trust.Observer | None,
-) -> None:
+def _foreach_step(bucket: trust.Bucket, group: Mapping[str, Any], observe: trust.Observer | None) -> None:
     beta1, beta2 = group["betas"]
     dtype = trust.state_dtype(bucket.params[0])
-    grads = list_directions(bucket.params, bucket.grads, dtype, 0.0, group["maximize"])
     first, second = bucket.buffers("exp_avg"), bucket.buffers("exp_avg_sq")
+    if bucket.on_host and not bucket.adapted and fused.adam_fits((*bucket.params, *bucket.grads, *first, *second)):
+        if observe is not None:
+            trust.show_to(observe, bucket, None, None)
+        steps = _fused_steps(bucket, group)
+        fused.adam(bucket.params, bucket.grads, first, second, steps, group, float(group["lr"]))
+        return
+    root_factors, floors = _denominators(bucket, group)
+    grads = list_directions(bucket.params, bucket.grads, dtype, 0.0, group["maximize"])
     torch._foreach_lerp_(first, grads, 1 - beta1)
     torch._foreach_mul_(second, beta2)
     torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)

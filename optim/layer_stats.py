@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
 from typing import Any, cast
 
 import numpy as np
@@ -105,7 +104,8 @@ class LayerStats:
         # one more row, for the steps that are not kept
         self._ring = torch.zeros(capacity + 1, len(FIELDS), len(self.names), device=device)
         self._columns: dict[tuple[int, ...], Tensor] = {}
-        self._host_rows: list[list[float]] = []  # [field][layer], of this step's parameters on the host
+        # this step's parameters on the host: their columns, and [field][column]
+        self._on_host: tuple[list[int], list[list[float]]] = ([], [])
         self._on_device: list[tuple[tuple[int, ...], Tensor]] = []
         self._loaded: dict[str, Any] | None = None
         self._optimizer = optimizer
@@ -143,7 +143,7 @@ class LayerStats:
         Raises:
             RuntimeError: the optimizer has got more parameters since.
         """
-        self._host_rows, self._on_device = [[math.nan] * len(self.names) for _ in FIELDS], []
+        self._on_host, self._on_device = ([], [[] for _ in FIELDS]), []
         first = 0
         if sum(len(group["params"]) for group in groups) != len(self.names):
             raise RuntimeError(
@@ -167,14 +167,13 @@ class LayerStats:
         ratios: LayerValues,
         common: LayerValues,
     ) -> None:
-        columns = tuple([first + position for position in bucket.positions])
+        columns = [first + position for position in bucket.positions]
         values = (weight_norms, grad_norms, ratios, common)
         if bucket.on_host:
-            for row, value in zip(self._host_rows, values, strict=True):
+            self._on_host[0].extend(columns)
+            for row, value in zip(self._on_host[1], values, strict=True):
                 plain = value.tolist() if isinstance(value, Tensor) else value
-                many = repeat(plain) if isinstance(plain, float) else plain
-                for column, x in zip(columns, many, strict=False):
-                    row[column] = x
+                row.extend([plain] * len(columns) if isinstance(plain, float) else plain)
             return
         rows = [
             torch.as_tensor(value, dtype=torch.float32, device=self._ring.device)
@@ -182,14 +181,14 @@ class LayerStats:
             else torch.full((), cast(float, value), device=self._ring.device)
             for value in values
         ]
-        self._on_device.append((columns, torch.stack([row.expand(len(columns)) for row in rows])))
+        self._on_device.append((tuple(columns), torch.stack([row.expand(len(columns)) for row in rows])))
 
     def _write(self) -> None:
         """Put the record of this step into the ring, and count it."""
         if torch.compiler.is_compiling() or self._ring.device.type != "cpu" or self._on_device:
             row = torch.full(self._ring.shape[1:], math.nan, device=self._ring.device)
-            if any(not math.isnan(x) for x in self._host_rows[-1]):  # parameters on the host beside others
-                row.copy_(torch.tensor(self._host_rows))
+            if self._on_host[0]:  # parameters on the host beside others
+                row.copy_(torch.from_numpy(self._host_row()))
             for some, found in self._on_device:
                 row.index_copy_(1, self._index(some), found)
             record = torch.div(self._count, self.every, rounding_mode="floor")
@@ -199,8 +198,14 @@ class LayerStats:
             return
         count = int(self._count)
         if count % self.every == 0:
-            self._ring[count // self.every % self.capacity].copy_(torch.tensor(self._host_rows))
+            self._ring.numpy()[count // self.every % self.capacity] = self._host_row()
         self._count.fill_(count + 1)
+
+    def _host_row(self) -> npt.NDArray[np.float32]:
+        columns, values = self._on_host
+        row = np.full((len(FIELDS), len(self.names)), math.nan, dtype=np.float32)
+        row[:, columns] = np.array(values, dtype=np.float32)
+        return row
 
     def _index(self, columns: tuple[int, ...]) -> Tensor:
         """The columns as a tensor; kept, since a copy to the device cannot be part of a CUDA graph."""

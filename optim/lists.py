@@ -16,12 +16,15 @@ def norms(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
 
 def host_norms(tensors: list[Tensor], dtype: torch.dtype) -> Tensor:
     """`norms` for many small tensors on CPU: one sum over all of them, cut at their ends."""
-    sizes = [tensor.numel() for tensor in tensors]
+    sizes = list(map(Tensor.numel, tensors))
     if not all(sizes):
         return norms(tensors, dtype)
-    values = torch.cat([tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in tensors]).to(dtype).numpy()
+    if any(tensor.ndim != 1 for tensor in tensors):
+        tensors = [tensor.reshape(-1) for tensor in tensors]
+    values = torch.cat(tensors).to(dtype).numpy()
     starts = list(accumulate(sizes[:-1], initial=0))
-    return torch.from_numpy(np.sqrt(np.add.reduceat(np.square(values, dtype=np.float64), starts))).to(dtype)
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(np.sqrt(np.add.reduceat(np.square(values, out=values), starts)))
 
 
 def list_directions(

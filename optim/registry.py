@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 
 from optim.arm import Arm, Hyperparameters, PhiKnobs, schedule_factor
 from optim.clars import CLARS
 from optim.lamb import LAMB
 from optim.lars import LARS
+from optim.sample_norms import PerSampleNorms
 from optim.trust import is_adapted
 from optim.tvlars import TVLARS
 
@@ -49,6 +51,7 @@ SCHEDULE_KNOBS: Mapping[str, frozenset[str]] = {
 REQUIRED_KNOBS = frozenset({"decay_epochs", "delay_epochs", "warmup_epochs"})
 _MOMENTUM_KNOBS = frozenset({"weight_decay", "momentum", "nesterov"})
 _LARS_KNOBS = _MOMENTUM_KNOBS | {"trust_coefficient"}
+_SAMPLE_NORM_KNOBS = frozenset({"sample_norms", "norm_samples"})
 _ADAM_KNOBS = frozenset({"weight_decay", "beta1", "beta2", "eps"})
 
 OPTIMIZERS: Mapping[str, OptimizerInfo] = {
@@ -58,8 +61,7 @@ OPTIMIZERS: Mapping[str, OptimizerInfo] = {
         OptimizerInfo("adamw", torch.optim.AdamW, _ADAM_KNOBS, layer_wise=False),
         OptimizerInfo("lars", LARS, _LARS_KNOBS, layer_wise=True),
         OptimizerInfo("lamb", LAMB, _ADAM_KNOBS | {"bias_correction"}, layer_wise=True),
-        # its factory also needs `sample_norms`, which belong to a model: no arm has it yet
-        OptimizerInfo("clars", CLARS, _LARS_KNOBS, layer_wise=True),
+        OptimizerInfo("clars", CLARS, _LARS_KNOBS | _SAMPLE_NORM_KNOBS, layer_wise=True),
         OptimizerInfo("tvlars", TVLARS, _LARS_KNOBS | SIGMOID_KNOBS, layer_wise=True),
     )
 }
@@ -73,6 +75,8 @@ ARMS: Mapping[str, ArmInfo] = {
         ArmInfo("adamw_warmup", "adamw", "warmup_cosine"),
         ArmInfo("lars", "lars", "cosine"),
         ArmInfo("lars_warmup", "lars", "warmup_cosine"),
+        ArmInfo("clars", "clars", "cosine"),
+        ArmInfo("clars_warmup", "clars", "warmup_cosine"),
         ArmInfo("lamb", "lamb", "cosine"),
         ArmInfo("lamb_warmup", "lamb", "warmup_cosine"),
         ArmInfo("tvlars", "tvlars", "constant"),
@@ -92,6 +96,8 @@ def build_arm(
     total_steps: int,
     one_d_lr: str | float = "capped",
     batch_size_ratio: float = 1.0,
+    model: nn.Module | None = None,
+    seed: int = 0,
     hyperparameters: Hyperparameters,
 ) -> Arm:
     """Build an arm for a model.
@@ -106,11 +112,16 @@ def build_arm(
             lr. It sets their peak; the schedule acts on both groups.
         batch_size_ratio: batch size over base batch size, for `gamma_min="paper_literal"`, which is 0.001
             times it.
+        model: the one with these parameters, on its device. Arms of CLARS need it: per-sample norms are recorded in
+            every backward pass in training mode, until `Arm.close`.
+        seed: of the samples that CLARS draws with `sample_norms="subset"`.
         hyperparameters: by the study's names; `decay_epochs`, `delay_epochs`, `warmup_epochs` are needed
-            where the arm takes them, all others have defaults.
+            where the arm takes them, all others have defaults. `sample_norms` is the mode of
+            `PerSampleNorms`, "exact" by default, and `norm_samples` its `subset_size`, which only "subset" reads.
 
     Raises:
-        ValueError: an unknown name or an illegal value, with what is allowed.
+        ValueError: an unknown name or an illegal value, with what is allowed; no model where one is needed, or one
+            with a layer whose per-sample norms are not known.
 
     Example:
         >>> model = torch.nn.Linear(4, 2)
@@ -141,15 +152,19 @@ def build_arm(
     phi = None
     if SIGMOID_KNOBS.issubset(optimizer_info.knobs | SCHEDULE_KNOBS[info.schedule]):
         phi = PhiKnobs.from_epochs(hyperparameters, steps_per_epoch, batch_size_ratio)
+    factor = schedule_factor(info.schedule, hyperparameters, phi, steps_per_epoch, total_steps)
     groups = _groups(named_parameters, lr, one_d_lr, hyperparameters)
     arguments = _arguments(info.optimizer, hyperparameters, phi)
-    return Arm(
-        optimizer=optimizer_info.factory(groups, lr=lr, **arguments),
-        lr=lr,
-        factor=schedule_factor(info.schedule, hyperparameters, phi, steps_per_epoch, total_steps),
-        phi_knobs=phi,
-        phi_in_optimizer=info.optimizer == "tvlars",
-    )
+    norms = None
+    if "sample_norms" in optimizer_info.knobs:
+        norms = arguments["sample_norms"] = _sample_norms(name, model, hyperparameters, seed)
+    try:
+        optimizer = optimizer_info.factory(groups, lr=lr, **arguments)
+    except BaseException:
+        if norms is not None:
+            norms.remove()
+        raise
+    return Arm(optimizer, lr, factor, phi, phi_in_optimizer=info.optimizer == "tvlars", sample_norms=norms)
 
 
 def _check_names(arm: str, allowed: frozenset[str], hyperparameters: Hyperparameters) -> None:
@@ -198,6 +213,17 @@ def one_d_peak(lr: float, one_d_lr: str | float) -> float:
     if isinstance(one_d_lr, bool) or not isinstance(one_d_lr, int | float) or not 0 < one_d_lr < float("inf"):
         raise ValueError(f"one_d_lr must be raw, capped or a factor above 0, but got {one_d_lr!r}")
     return lr * one_d_lr
+
+
+def _sample_norms(arm: str, model: nn.Module | None, hyperparameters: Hyperparameters, seed: int) -> PerSampleNorms:
+    """Starts to record."""
+    if model is None:
+        raise ValueError(
+            f"{arm} divides by norms of per-sample gradients, which are recorded while the model runs: it needs the "
+            "model, but got (model=None)"
+        )
+    mode, size = hyperparameters.get("sample_norms", "exact"), hyperparameters.get("norm_samples", 16)
+    return PerSampleNorms(model, mode, subset_size=size, seed=seed)  # type: ignore[arg-type]  # checked there
 
 
 def _arguments(optimizer: str, hyperparameters: Hyperparameters, phi: PhiKnobs | None) -> dict[str, object]:

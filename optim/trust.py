@@ -6,8 +6,8 @@ scales) get neither a factor nor weight decay.
 
 There are two ways through an update, with the same result up to rounding:
 
-- *blocked*, on CPU: a few layers at a time, norms and then update, so that weights and gradients are read from
-  memory once; and block by block within a layer (`optim.blocks`).
+- *blocked*, on CPU: layer by layer, norms and then update, so that weights and gradients are read from memory
+  once, if the layer fits into the cache; and block by block within a layer (`optim.blocks`).
 - *foreach*, everywhere else and under `torch.compile`: few launches over whole lists of tensors.
 
 Only the first reads values on the host: a step on a GPU never waits for the device. Norms are in the dtype of
@@ -18,22 +18,19 @@ as zero.
 import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from optim.blocks import Scratch, block_direction, block_squares, blocks
+from optim import fused
+from optim.blocks import Scratch, block_direction, blocks, layer_squares
 from optim.lists import descend, host_norms, list_directions, norms, scale_list
 
-CHUNK = 524288  # elements; a bucket on CPU is closed when it holds as many, while its layers are still cached
-
-LayerScale = Callable[[Tensor, Tensor], Tensor]
-"""From the norms of weights and directions, each of shape (layers,), to the factors, of shape (layers,)."""
 LayerValues = Tensor | Sequence[float] | float  # of shape (layers,), or () for one value that holds for all
 
 Observer = Callable[["Bucket", LayerValues, LayerValues, LayerValues, LayerValues], None]
-"""Sees a bucket before its update: norms of weights and gradients, factors of the layers, common factor."""
+"""Is told of a bucket, as before its update: norms of weights and gradients, factors of the layers, common factor."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +74,20 @@ def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names
     Raises:
         RuntimeError: a gradient is sparse.
     """
-    found: list[Bucket] = []
-    still_open: dict[tuple[torch.device, torch.dtype, bool], Bucket] = {}
-    elements: dict[tuple[torch.device, torch.dtype, bool], int] = {}
+    found: dict[tuple[torch.device, torch.dtype, bool], Bucket] = {}
     for position, param in enumerate(params):
         grad = param.grad
         if grad is None:
             continue
-        if grad.layout != torch.strided:
+        if grad.layout is not torch.strided:
             raise RuntimeError(
                 f"gradients must be dense, but a parameter of shape {tuple(param.shape)} got {grad.layout}: "
                 "build its layer with sparse=False"
             )
         key = (param.device, param.dtype, is_adapted(param))
-        bucket = still_open.get(key)
+        bucket = found.get(key)
         if bucket is None:
-            bucket = still_open[key] = Bucket([], [], [], key[2], [])
-            elements[key] = 0
-            found.append(bucket)
+            bucket = found[key] = Bucket([], [], [], key[2], [])
         state = states[param]
         for name in names:
             if name not in state:
@@ -103,10 +96,7 @@ def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names
         bucket.grads.append(grad)
         bucket.states.append(state)
         bucket.positions.append(position)
-        elements[key] += param.numel()
-        if elements[key] >= CHUNK and bucket.blocked:
-            del still_open[key]
-    return found
+    return list(found.values())
 
 
 def trust_ratio(weight_norms: Tensor, direction_norms: Tensor, coefficient: float = 1.0) -> Tensor:
@@ -115,20 +105,28 @@ def trust_ratio(weight_norms: Tensor, direction_norms: Tensor, coefficient: floa
     return torch.where(usable, coefficient * weight_norms / direction_norms, 1.0)
 
 
-@dataclass(frozen=True)
-class TrustRatio:
-    """`trust_ratio` as a `LayerScale` that also works on the host.
+class LayerScale(Protocol):
+    """From the norms of weights and directions, each of shape (layers,), to the factors of the layers.
 
-    In the midst of a step, with the caches full of weights, a handful of operations on tiny tensors costs as
-    much as a layer.
+    On the host layer by layer, each told by its place in the bucket, with plain numbers: in the midst of a step,
+    with the caches full of weights, a handful of operations on tiny tensors costs as much as a layer.
     """
 
-    coefficient: float
+    def __call__(self, weight_norms: Tensor, direction_norms: Tensor, /) -> Tensor: ...
+
+    def on_host(self, layer: int, weight_norm: float, direction_norm: float, /) -> float: ...
+
+
+@dataclass(frozen=True)
+class TrustRatio:
+    """`trust_ratio` as a `LayerScale`."""
+
+    coefficient: float = 1.0
 
     def __call__(self, weight_norms: Tensor, direction_norms: Tensor) -> Tensor:
         return trust_ratio(weight_norms, direction_norms, self.coefficient)
 
-    def on_host(self, weight_norm: float, direction_norm: float) -> float:
+    def on_host(self, layer: int, weight_norm: float, direction_norm: float) -> float:
         """The factor of one layer."""
         if weight_norm > 0 and direction_norm > 0:
             return self.coefficient * weight_norm / direction_norm
@@ -144,10 +142,13 @@ def show_to(
 ) -> None:
     """Have a bucket observed; norms that its update did without are computed, factors are 1 where it has none."""
     dtype = state_dtype(bucket.params[0])
-    measure = host_norms if bucket.on_host and not bucket.adapted else norms
-    weights = measure(bucket.params, dtype) if weight_norms is None else weight_norms
     factors = (1.0 if factor is None else factor for factor in (ratios, common_scale))
-    observe(bucket, weights, measure(bucket.grads, dtype), *factors)
+    if bucket.on_host and not bucket.adapted:
+        found = host_norms([*bucket.params, *bucket.grads], dtype)
+        observe(bucket, found[: len(bucket.params)], found[len(bucket.params) :], *factors)
+        return
+    weights = norms(bucket.params, dtype) if weight_norms is None else weight_norms
+    observe(bucket, weights, norms(bucket.grads, dtype), *factors)
 
 
 def momentum_step(
@@ -163,8 +164,10 @@ def momentum_step(
     is `layer_scale` of the layer's norms (1 where nothing is adapted) times `common_scale`, a tensor of shape
     (). The hyperparameters `lr`, `momentum`, `weight_decay`, `nesterov` and `maximize` are those of `group`.
     """
-    move = _blocked_momentum_step if bucket.blocked else _foreach_momentum_step
-    move(bucket, group, layer_scale, common_scale, observe)
+    if bucket.blocked:
+        _blocked_momentum_step(bucket, group, layer_scale, common_scale, observe)
+    elif not (bucket.on_host and not bucket.adapted and _fused_unadapted_step(bucket, group, common_scale, observe)):
+        _foreach_momentum_step(bucket, group, layer_scale, common_scale, observe)
 
 
 def _blocked_momentum_step(
@@ -174,68 +177,54 @@ def _blocked_momentum_step(
     common_scale: Tensor | None,
     observe: Observer | None,
 ) -> None:
-    weight_decay, maximize, momentum = (group[k] for k in ("weight_decay", "maximize", "momentum"))
-    scratch = Scratch(state_dtype(bucket.params[0]))
-    norms_of_layers = []
-    for param, grad in zip(bucket.params, bucket.grads, strict=True):
-        of_blocks = [block_squares(w, g, scratch, weight_decay, maximize) for w, g in blocks(param, grad, of=2)]
-        norms_of_layers.append([math.sqrt(sum(column)) for column in zip(*of_blocks, strict=True)])
-    weight_norms, grad_norms, direction_norms = zip(*norms_of_layers, strict=True)
-    if isinstance(layer_scale, TrustRatio):
-        ratios = list(map(layer_scale.on_host, weight_norms, direction_norms))
-    else:
-        found = torch.tensor([weight_norms, direction_norms], dtype=scratch.dtype)
-        ratios = layer_scale(found[0], found[1]).tolist()
+    weight_decay, maximize = group["weight_decay"], group["maximize"]
     common = 1.0 if common_scale is None else common_scale.item()
+    scratch = Scratch(state_dtype(bucket.params[0]))
+    seen = []
+    layers = zip(bucket.params, bucket.grads, bucket.buffers("momentum_buffer"), strict=True)
+    for layer, (param, grad, buffer) in enumerate(layers):
+        squares = layer_squares(param, grad, scratch, weight_decay, maximize)
+        weight_norm, grad_norm, direction_norm = map(math.sqrt, squares)
+        ratio = layer_scale.on_host(layer, weight_norm, direction_norm)
+        seen.append((weight_norm, grad_norm, ratio))
+        _move_layer(param, grad, buffer, group, ratio * common, scratch)
     if observe is not None:
+        weight_norms, grad_norms, ratios = zip(*seen, strict=True)
         observe(bucket, weight_norms, grad_norms, ratios, common)
-    layers = zip(bucket.params, bucket.grads, bucket.buffers("momentum_buffer"), ratios, strict=True)
-    # last layer first, since it is the one still cached
-    for param, grad, buffer, ratio in reversed(list(layers)):
-        q = ratio * common
-        if _fused_step([param], [grad], [buffer], group, weight_decay, q):
+
+
+def _move_layer(
+    param: Tensor, grad: Tensor, buffer: Tensor, group: Mapping[str, Any], q: float, scratch: Scratch
+) -> None:
+    weight_decay, nesterov = group["weight_decay"], group["nesterov"]
+    is_fused = fused.sgd_fits((param, grad, buffer), group)
+    if is_fused and fused.takes_factor(q, group, param.dtype):
+        fused.sgd([param], [grad], [buffer], group, weight_decay, q)
+        return
+    for w, g, mu in blocks(param, grad, buffer):
+        room = scratch.like(w)
+        if is_fused:
+            fused.sgd([w], [torch.mul(g, q, out=room)], [mu], group, q * weight_decay)
             continue
         # d is made anew: cheaper than to have kept it
-        for w, g, mu in blocks(param, grad, buffer):
-            room = scratch.like(w)
-            d = torch.mul(block_direction(w, g, room, weight_decay, maximize), q, out=room)
-            torch.add(d, mu, alpha=momentum, out=mu)
-            w.add_(d.add_(mu, alpha=momentum) if group["nesterov"] else mu, alpha=-float(group["lr"]))
+        d = torch.mul(block_direction(w, g, room, weight_decay, group["maximize"]), q, out=room)
+        torch.add(d, mu, alpha=group["momentum"], out=mu)
+        w.add_(d.add_(mu, alpha=group["momentum"]) if nesterov else mu, alpha=-float(group["lr"]))
 
 
-def _fused_step(
-    params: list[Tensor],
-    grads: list[Tensor],
-    buffers: list[Tensor],
-    group: Mapping[str, Any],
-    weight_decay: float,
-    q: float,
+def _fused_unadapted_step(
+    bucket: Bucket, group: Mapping[str, Any], common_scale: Tensor | None, observe: Observer | None
 ) -> bool:
-    """The update by torch's one-pass SGD kernel, with q as `1 - dampening`; False where that is another one.
-
-    Half the time of single operations. Its Nesterov step would take d without q, it ignores dampening without
-    momentum, and small q drown in the subtraction from 1.
-    """
-    if not (
-        q > 1e-6
-        and group["momentum"] > 0
-        and (q == 1.0 or not group["nesterov"])
-        and all(tensor.dtype == torch.float32 for tensor in (*params, *grads))
-        and all(tensor.is_contiguous() for tensor in (*params, *grads, *buffers))
-    ):
+    """The update of many small tensors on CPU in one call; False where the kernel does not fit."""
+    grads, buffers = bucket.grads, bucket.buffers("momentum_buffer")
+    if not fused.sgd_fits((*bucket.params, *grads, *buffers), group):
         return False
-    torch._fused_sgd_(
-        params,
-        grads,
-        buffers,
-        lr=float(group["lr"]),
-        momentum=group["momentum"],
-        dampening=1 - q,
-        weight_decay=weight_decay,
-        nesterov=group["nesterov"],
-        maximize=group["maximize"],
-        is_first_step=False,
-    )
+    if observe is not None:
+        show_to(observe, bucket, None, None, common_scale)
+    q = 1.0 if common_scale is None else common_scale.item()
+    if not fused.takes_factor(q, group, grads[0].dtype):
+        grads, q = list(torch._foreach_mul(grads, q)), 1.0
+    fused.sgd(bucket.params, grads, buffers, group, 0.0, q)
     return True
 
 
@@ -258,10 +247,6 @@ def _foreach_momentum_step(
         scale = ratios if common_scale is None else ratios * common_scale
     if observe is not None:
         show_to(observe, bucket, weight_norms, ratios, common_scale)
-    if bucket.on_host and not bucket.adapted:
-        q = 1.0 if scale is None else scale.item()
-        if _fused_step(bucket.params, bucket.grads, buffers, group, 0.0, q):
-            return
     if scale is not None:
         directions = scale_list(directions, scale.to(dtype))
     torch._foreach_mul_(buffers, group["momentum"])

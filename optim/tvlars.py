@@ -27,8 +27,9 @@ class TVLARS(LayerWiseOptimizer):
         mu = momentum * mu + phi_t * q * d              (mu starts at 0)
         w  = w - lr * mu                                (Nesterov: w - lr * (phi_t * q * d + momentum * mu))
 
-    t is a tensor in the state of each parameter. All of them count every step, also those without a gradient,
-    and parameters added later join the count: phi depends on the time in training, not on the parameter.
+    t is a tensor in the state of each parameter, the same one for all of a device. It counts every step, also those
+    without a gradient, and parameters added later join the count: phi depends on the time in training, not on the
+    parameter.
 
     Args:
         params: tensors, named tensors or groups, as `torch.optim.SGD` takes them; dense and real.
@@ -106,27 +107,40 @@ class TVLARS(LayerWiseOptimizer):
         counters = self._counters()
         for group, observe in self.observed_groups():
             ratio = trust.TrustRatio(group["trust_coefficient"])
-            phis: dict[torch.device, Tensor] = {}  # the parameters of a device agree on t
+            phis: dict[torch.device, Tensor] = {}
             for bucket in trust.buckets(group["params"], self.state, ("momentum_buffer",)):
                 device = bucket.params[0].device
                 if device not in phis:
-                    phis[device] = _phi(bucket.states[0]["step"], group)
+                    phis[device] = _phi(counters[device], group)
                 trust.momentum_step(bucket, group, ratio, common_scale=phis[device], observe=observe)
-        torch._foreach_add_(counters, 1)
+        for counter in counters.values():
+            counter.add_(1)
         return loss
 
-    def _counters(self) -> list[Tensor]:
-        """The step counter of every parameter, int64 of shape (); a new one starts where the others are."""
-        params = [param for group in self.param_groups for param in group["params"]]
-        known = next((state["step"] for state in self.state.values() if "step" in state), None)
-        for param in params:
-            if "step" not in self.state[param]:
-                self.state[param]["step"] = (
+    def _counters(self) -> dict[torch.device, Tensor]:
+        """The step counter of each device, int64 of shape (), which its parameters share; a new one joins the others.
+
+        After loading each parameter has its own, until here.
+        """
+        counters: dict[torch.device, Tensor] = {}
+        late: list[Tensor] = []
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                if "step" not in state:
+                    late.append(param)
+                    continue
+                state["step"] = counters.setdefault(param.device, state["step"])
+        known = next(iter(counters.values()), None)
+        for param in late:
+            if param.device not in counters:
+                counters[param.device] = (
                     torch.zeros((), dtype=torch.int64, device=param.device)
                     if known is None
                     else known.to(param.device, copy=True)
                 )
-        return [self.state[param]["step"] for param in params]
+            self.state[param]["step"] = counters[param.device]
+        return counters
 
 
 def _phi(step: Tensor, group: dict[str, Any]) -> Tensor:

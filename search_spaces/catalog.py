@@ -58,6 +58,8 @@ INITIALIZATIONS: tuple[str, ...] = (
     "kaiming_normal",
 )
 
+SAMPLE_NORM_MODES: tuple[str, ...] = ("exact", "subset", "micro_batch")
+
 
 def split_sizes(items: int, validation_fraction: float, test_fraction: float) -> SplitSizes:
     """How many items each split of a set without a test split of its own holds: fractions are rounded up."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search_spaces.catalog import INITIALIZATIONS
+from search_spaces.catalog import INITIALIZATIONS, SAMPLE_NORM_MODES
 from search_spaces.dimensions import Choice, Dimension, SpaceError, Value
 
 
@@ -60,6 +60,8 @@ KNOBS: Mapping[str, Knob] = {
     "momentum": _BELOW_ONE,
     "trust_coefficient": _POSITIVE,
     "nesterov": _SWITCH,
+    "sample_norms": Knob(words=SAMPLE_NORM_MODES),
+    "norm_samples": Knob(low=2, whole=True),
     "beta1": _BELOW_ONE,
     "beta2": _BELOW_ONE,
     "eps": _POSITIVE,
@@ -76,7 +78,10 @@ KNOBS: Mapping[str, Knob] = {
 
 # Knobs that any arm may take beside those of its own space.
 COMMON_KNOBS: tuple[str, ...] = ("init", "batch_size")
-_OPTIONAL_KNOBS: Mapping[str, tuple[str, ...]] = {"warmup_epochs": ("warmup_start",)}
+_OPTIONAL_KNOBS: Mapping[str, tuple[str, ...]] = {
+    "warmup_epochs": ("warmup_start",),
+    "sample_norms": ("norm_samples",),
+}
 
 
 def knobs_of(names: Mapping[str, object]) -> frozenset[str]:

@@ -26,6 +26,14 @@ class Progress:
     images: int = 0  # trained on in this epoch
     training_seconds: float = field(default=0.0)  # of this epoch, evaluation apart
 
+    norm_errors: list[Tensor] = field(default_factory=list)  # of each step of this epoch, where norms are estimates
+
+    @property
+    def norm_standard_error(self) -> float | None:
+        """Mean over the epoch's steps, relative; None without a step, or if it is not finite. Waits for the device."""
+        error = float(torch.stack(self.norm_errors).mean()) if self.norm_errors else math.nan
+        return error if math.isfinite(error) else None
+
     @property
     def images_per_second(self) -> float:
         return self.images / self.training_seconds if self.training_seconds > 0 else 0.0
@@ -48,6 +56,7 @@ def train_epoch(session: Session, epoch: int, progress: Progress, poll: Callable
     losses = torch.zeros(session.steps_per_epoch, device=device)
     first_step = progress.step = (epoch - 1) * session.steps_per_epoch
     progress.images, progress.training_seconds = 0, 0.0
+    progress.norm_errors.clear()
     seen = 0
     started = last_look = time.perf_counter()
     try:
@@ -59,6 +68,9 @@ def train_epoch(session: Session, epoch: int, progress: Progress, poll: Callable
                 seen, last_look = index + 1, time.perf_counter()
             session.arm.prepare_step(progress.step)
             session.arm.optimizer.step()
+            norms = session.arm.sample_norms
+            if norms is not None and norms.mode == "subset" and norms.latest is not None:
+                progress.norm_errors.append(norms.latest.relative_standard_error())
             progress.step += 1
             progress.images += config.batch_size
         require_finite_losses(losses[seen:], first_step + seen, progress)

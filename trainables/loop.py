@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,9 @@ def train(
     val/accuracy, lr_effective and phi (of the epoch's last step; phi where the arm has one),
     images_per_second (training alone), epoch_seconds, steps, diverged (0 or 1); the last one, with
     `evaluate_test`, test/loss, test/accuracy, test/correct and test/items. All values are finite floats.
-    Metrics other than the losses are the task's.
+    Metrics other than the losses are the task's. CLARS with `sample_norms` subset adds
+    clars/norm_standard_error: the standard error of its mean norms over these norms, the mean over layers and
+    the epoch's steps (not in the last report of a run that diverged so that it is not finite).
 
     With `checkpoint_dir` the trial goes on where it was: the reports of the epochs already trained are
     repeated first, and what follows equals an uninterrupted run (CPU: bit for bit). A checkpoint is written
@@ -76,8 +79,7 @@ def train(
     CheckpointMismatchError for another config's checkpoints, and whatever `report` raises.
     """
     device = resolve_device(config.device)
-    with isolated(device):
-        session = build_session(config)
+    with isolated(device), closing(build_session(config)) as session:
         store = None
         if checkpoint_dir is not None:
             store = CheckpointStore(checkpoint_dir, config.digest(), every_epochs=config.checkpoint_every_epochs)
@@ -140,12 +142,13 @@ def _epoch(session: Session, epoch: int, poll: Callable[[], None]) -> tuple[Repo
         if session.config.evaluate_test:
             scores |= worst_section(session, "test", splits.test, counts=True)
     last_step = max(progress.step - 1, 0)
-    phi = session.arm.phi(last_step)
+    phi, norm_error = session.arm.phi(last_step), progress.norm_standard_error
     return {
         "epoch": float(epoch),
         **scores,
         "lr_effective": float(session.arm.lr_effective(last_step)),
         **({} if phi is None else {"phi": float(phi)}),
+        **({} if norm_error is None else {"clars/norm_standard_error": norm_error}),
         "images_per_second": progress.images_per_second,
         "epoch_seconds": time.perf_counter() - started,
         "steps": float(progress.step),
@@ -170,8 +173,12 @@ def _poller(should_stop: Callable[[], bool]) -> Callable[[], None]:
 def describe(config: TrialConfig) -> dict[str, float | int | str]:
     """Constant facts of a trial, to be kept with it. What does not apply to its arm is left out."""
     device = resolve_device(config.device)
-    with isolated(device):
-        session = build_session(config)
+    with isolated(device), closing(build_session(config)) as session:
+        return _facts(session, device)
+
+
+def _facts(session: Session, device: torch.device) -> dict[str, float | int | str]:
+    config = session.config
     arm, splits, last = session.arm, session.splits, session.total_steps - 1
     micro_batch = -(-config.batch_size // session.micro_batches)
     facts: dict[str, float | int | str] = {
@@ -197,4 +204,8 @@ def describe(config: TrialConfig) -> dict[str, float | int | str]:
         facts["lambda"] = 1.0 / (decay_epochs * session.steps_per_epoch)
     if isinstance(delay_epochs, (int, float)):
         facts["delay_steps"] = float(delay_epochs * session.steps_per_epoch)
+    if arm.sample_norms is not None:
+        facts["sample_norms"] = arm.sample_norms.mode
+        if arm.sample_norms.mode == "subset":
+            facts["norm_samples"] = arm.sample_norms.subset_size  # of every micro-batch
     return facts

@@ -37,6 +37,10 @@ class Session:
         """Forward and backward passes a step; their sizes differ by one sample at most."""
         return -(-self.config.batch_size // self.config.micro_batch_size)
 
+    def close(self) -> None:
+        """The model is its own again: nothing of the arm stays on it. No step can follow."""
+        self.arm.close()
+
     def autocast(self) -> torch.autocast:
         """Context of forward passes: weights stay float32, bf16 is a matter of the operations."""
         enabled = self.config.precision == "bf16"
@@ -60,8 +64,8 @@ class Session:
 def build_session(config: TrialConfig) -> Session:
     """Load the data, draw the weights, put both on the device, build the arm.
 
-    Call inside `isolated`. Raises ConfigError, also for a batch larger than the training set; ValueError for
-    what the arm refuses.
+    Call inside `isolated`; `close` what it returns. Raises ConfigError, also for a batch larger than the training
+    set; ValueError for what the arm refuses.
     """
     device = resolve_device(config.device)
     splits = load_data(config.data)
@@ -78,8 +82,10 @@ def build_session(config: TrialConfig) -> Session:
     initialize(model, config.init, generator(config.seed, "init"))
     # channels last is worth 15-25% of a step on the CPU and tensor cores ask for it
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    splits = splits.to(device)
+    task, augmentation = build_task(config, splits), build_augmentation(config.augmentation)
     knobs = {name: value for name, value in config.hyperparameters.items() if name != "base_lr"}
-    arm = build_arm(
+    arm = build_arm(  # last: it may put hooks on the model
         config.arm,
         model.named_parameters(),
         lr=config.lr,
@@ -87,17 +93,18 @@ def build_session(config: TrialConfig) -> Session:
         total_steps=steps_per_epoch * config.epochs,
         one_d_lr=config.one_d_lr,
         batch_size_ratio=config.batch_size / config.base_batch_size,
+        model=model,
+        seed=derive_seed(config.seed, "sample norms"),
         hyperparameters=knobs,
     )
-    splits = splits.to(device)
     return Session(
         config=config,
         device=device,
         splits=splits,
-        task=build_task(config, splits),
+        task=task,
         model=model,
         arm=arm,
-        augmentation=build_augmentation(config.augmentation),
+        augmentation=augmentation,
         steps_per_epoch=steps_per_epoch,
         total_steps=steps_per_epoch * config.epochs,
     )

@@ -18,6 +18,11 @@ class MeanNorms:
     standard_errors: Tensor  # (layers,), of the means: 0 for "exact", nan for "micro_batch", which estimates no mean
     mode: str  # "exact", "subset" or "micro_batch"
 
+    def relative_standard_error(self) -> Tensor:
+        """The mean over the layers of standard error over mean, (); layers without a gradient have none."""
+        ratios = self.standard_errors / self.means.where(self.means != 0, 1)
+        return ratios.mean()
+
     def to_dict(self) -> dict[str, tuple[float, float]]:
         """Mean and standard error by name, with one copy to the host."""
         means, errors = torch.stack([self.means, self.standard_errors]).tolist()

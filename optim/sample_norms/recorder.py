@@ -91,6 +91,7 @@ class PerSampleNorms:
             raise ValueError(f"2 <= subset_size must hold for an integer, but got (subset_size={subset_size!r})")
         self.model = model
         self.mode = mode
+        self.subset_size = subset_size
         self.loss_reduction = loss_reduction
         self.grad_scaler = grad_scaler
         self.process_group = process_group
@@ -176,7 +177,7 @@ class PerSampleNorms:
         rebuild = partial(
             type(self),
             mode=self.mode,
-            subset_size=self._sampler.size,
+            subset_size=self.subset_size,
             loss_reduction=self.loss_reduction,
             grad_scaler=self.grad_scaler,
             process_group=self.process_group,

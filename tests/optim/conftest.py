@@ -122,13 +122,16 @@ def make() -> Callable[..., torch.optim.Optimizer]:
     return build
 
 
-@pytest.fixture(params=["blocked", "many_blocks", "foreach"])
+@pytest.fixture(params=["blocked", "many_blocks", "single_operations", "foreach"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every way through an update: CPU blocks, with several blocks a tensor, and lists of whole tensors."""
-    from optim import blocks, trust
+    """Every way through an update: CPU blocks, several of them a tensor, without fused kernels, and whole tensors."""
+    from optim import blocks, fused, trust
 
     if request.param == "many_blocks":
-        monkeypatch.setattr(blocks, "BLOCK", 7)
+        for size, value in (("BLOCK", 7), ("SHELF", 15), ("ROW", 3), ("ROWS", 2)):
+            monkeypatch.setattr(blocks, size, value)
+    if request.param == "single_operations":
+        monkeypatch.setattr(fused, "_DTYPES", set())
     if request.param == "foreach":
         monkeypatch.setattr(trust.Bucket, "on_host", property(lambda self: False))
     return str(request.param)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim import TVLARS, Arm, PhiKnobs, tvlars_matching, warmup_cosine
+from optim import CLARS, TVLARS, Arm, PerSampleNorms, PhiKnobs, tvlars_matching, warmup_cosine
 
 
 @settings(deadline=None)
@@ -53,6 +53,22 @@ def test_a_schedule_that_phi_cannot_match_is_refused(warmup, total, floor):
         ValueError, match=rf"must hold, but got \((warmup_steps={warmup}, total_steps={total}|floor={floor})"
     ):
         tvlars_matching(warmup, total, floor)
+
+
+def test_closing_an_arm_ends_the_recording():
+    model = torch.nn.Linear(3, 2)
+    norms = PerSampleNorms(model)
+    optimizer = CLARS(model.parameters(), 0.1, sample_norms=norms)
+    arm = Arm(optimizer, 0.1, lambda step: 1.0, None, False, sample_norms=norms)
+    model(torch.ones(4, 3)).mean().backward()
+    optimizer.step()
+    arm.close()
+    arm.close()  # and once more does no harm
+    optimizer.zero_grad()
+    model(torch.ones(4, 3)).mean().backward()
+    with pytest.raises(RuntimeError, match="there was none"):
+        optimizer.step()
+    Arm(torch.optim.SGD(model.parameters(), 0.1), 0.1, lambda step: 1.0, None, False).close()
 
 
 @pytest.mark.parametrize("kind", ["number", "tensor"])

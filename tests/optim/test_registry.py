@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from optim import ARMS, LAMB, LARS, OPTIMIZERS, TVLARS, build_arm, sigmoid_decay, warmup_cosine
+from optim import ARMS, CLARS, LAMB, LARS, OPTIMIZERS, TVLARS, build_arm, sigmoid_decay, warmup_cosine
 
 NEEDED = {
     "warmup_cosine": {"warmup_epochs": 2.0},
@@ -20,7 +20,7 @@ def model():
     return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2))
 
 
-def arm_of(name, model, *, lr=0.5, steps_per_epoch=5, total_steps=50, one_d_lr="capped", ratio=1.0, **knobs):
+def arm_of(name, model, *, lr=0.5, steps_per_epoch=5, total_steps=50, one_d_lr="capped", ratio=1.0, seed=0, **knobs):
     return build_arm(
         name,
         model.named_parameters(),
@@ -29,6 +29,8 @@ def arm_of(name, model, *, lr=0.5, steps_per_epoch=5, total_steps=50, one_d_lr="
         total_steps=total_steps,
         one_d_lr=one_d_lr,
         batch_size_ratio=ratio,
+        model=model,
+        seed=seed,
         hyperparameters={**NEEDED[ARMS[name].schedule], **knobs},
     )
 
@@ -38,7 +40,7 @@ def test_every_arm_names_a_known_optimizer():
     assert all(name == info.name for table in (ARMS, OPTIMIZERS) for name, info in table.items())
     assert set(ARMS) == {
         *("sgd", "sgd_warmup", "adamw", "adamw_warmup", "lars", "lars_warmup", "lamb", "lamb_warmup"),
-        *("tvlars", "lars_sigmoid", "sgd_sigmoid", "lamb_sigmoid"),
+        *("tvlars", "lars_sigmoid", "sgd_sigmoid", "lamb_sigmoid", "clars", "clars_warmup"),
     }
 
 
@@ -181,6 +183,9 @@ def test_hyperparameters_reach_the_optimizer(model):
     tvlars = arm_of("tvlars", model, alpha=0.1, gamma_min=0.3).optimizer
     assert isinstance(tvlars, TVLARS)
     assert [tvlars.param_groups[0][k] for k in ("alpha", "gamma_min", "momentum")] == [0.1, 0.3, 0.9]
+    clars = arm_of("clars", model, momentum=0.7, trust_coefficient=0.03, nesterov=True).optimizer
+    assert isinstance(clars, CLARS)
+    assert [clars.param_groups[0][k] for k in ("momentum", "trust_coefficient", "nesterov")] == [0.7, 0.03, True]
     adamw = arm_of("adamw", model, beta1=0.7).optimizer
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.param_groups[0]["betas"] == (0.7, 0.999)
@@ -251,21 +256,22 @@ def test_an_unknown_arm_is_refused_with_the_known_ones(model):
 
 @pytest.mark.parametrize("name", sorted(ARMS))
 def test_a_resumed_arm_goes_on_as_before(model, name):
-    def advance(arm, params, step):
-        generator = torch.Generator().manual_seed(step)
-        for param in params:
-            param.grad = torch.randn(param.shape, generator=generator)
+    def advance(arm, model, step):
+        arm.optimizer.zero_grad()
+        images = torch.randn(20, 3, 3, 3, generator=torch.Generator().manual_seed(step))
+        model[2](model[1](model[0](images)).flatten(1)).square().mean().backward()
         arm.prepare_step(step)
         arm.optimizer.step()
 
-    arm = arm_of(name, model)
+    knobs = {"sample_norms": "subset", "norm_samples": 3} if ARMS[name].optimizer == "clars" else {}
+    arm = arm_of(name, model, **knobs)
     for step in range(4):
-        advance(arm, list(model.parameters()), step)
+        advance(arm, model, step)
     other_model = copy.deepcopy(model)
-    other = arm_of(name, other_model, lr=0.5)
+    other = arm_of(name, other_model, lr=0.5, **knobs)
     other.optimizer.load_state_dict(copy.deepcopy(arm.optimizer.state_dict()))
     for step in range(4, 8):
-        advance(arm, list(model.parameters()), step)
-        advance(other, list(other_model.parameters()), step)
+        advance(arm, model, step)
+        advance(other, other_model, step)
     for a, b in zip(model.parameters(), other_model.parameters(), strict=True):
         assert torch.equal(a, b)

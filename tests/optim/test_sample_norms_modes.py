@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from optim import CLARS, PerSampleNorms
+from optim import CLARS, MeanNorms, PerSampleNorms
 
 B = 12
 
@@ -82,6 +82,11 @@ def test_a_subset_of_all_is_exact(model, batch):
     loss_of(model, batch).backward()
     assert means_of(norms) == pytest.approx(expected_means(model, batch), rel=1e-12)
     assert norms.latest.standard_errors.tolist() == [0.0, 0.0]
+
+
+def test_relative_standard_error():
+    found = MeanNorms(("a", "b", "c"), torch.tensor([2.0, 0.0, 4.0]), torch.tensor([1.0, 0.0, 1.0]), "subset")
+    assert float(found.relative_standard_error()) == (1 / 2 + 0 + 1 / 4) / 3
 
 
 def test_draws_follow_the_seed_and_the_state_and_leave_the_global_generator(model, batch):

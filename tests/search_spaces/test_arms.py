@@ -38,7 +38,9 @@ def test_the_real_optimizer_takes_every_knob(arm: str) -> None:
     knobs = _middle(arm)
     lr = float(knobs.pop("base_lr"))
     model = torch.nn.Linear(4, 3)
-    built = build_arm(arm, model.named_parameters(), lr=lr, steps_per_epoch=2, total_steps=40, hyperparameters=knobs)
+    built = build_arm(
+        arm, model.named_parameters(), lr=lr, steps_per_epoch=2, total_steps=40, model=model, hyperparameters=knobs
+    )
     before = model.weight.detach().clone()
     model(torch.ones(2, 4)).square().sum().backward()
     built.prepare_step(5)
@@ -73,6 +75,16 @@ def test_families_hold_the_same_things_still() -> None:
     for arm, space in ARM_SPACES.items():
         plain = ARM_SPACES[_family(arm)].fixed
         assert {name: space.fixed[name] for name in plain} == plain, arm
+
+
+def test_clars_differs_from_lars_in_its_trust_coefficient_and_norms_alone() -> None:
+    for schedule in ("", "_warmup"):
+        clars, lars = ARM_SPACES[f"clars{schedule}"], ARM_SPACES[f"lars{schedule}"]
+        assert list(clars.dimensions) == list(lars.dimensions)
+        for name, dimension in lars.dimensions.items():
+            assert clars.dimensions[name].describe() == dimension.describe(), name
+        changed = {name for name, value in clars.fixed.items() if lars.fixed.get(name) != value}
+        assert changed == {"trust_coefficient", "sample_norms"}
 
 
 def test_slow_starts_have_one_upper_end() -> None:

@@ -6,8 +6,18 @@ import pytest
 import torch
 
 from optim.registry import ARMS
+from optim.sample_norms.recorder import MODES
 from search_spaces import ARM_SPACES
-from search_spaces.catalog import DATA, INITIALIZATIONS, MODELS, TASKS, DataFacts, SplitSizes, split_sizes
+from search_spaces.catalog import (
+    DATA,
+    INITIALIZATIONS,
+    MODELS,
+    SAMPLE_NORM_MODES,
+    TASKS,
+    DataFacts,
+    SplitSizes,
+    split_sizes,
+)
 from trainables import augment, initialization, models, tasks
 from trainables.config import DataConfig
 from trainables.data import DATASETS, load_data
@@ -20,6 +30,7 @@ def test_tables_equal_the_registries() -> None:
     assert set(DATA) == set(DATASETS)
     assert set(TASKS) == set(tasks.TASKS)
     assert set(INITIALIZATIONS) == set(initialization.INITIALIZATIONS)
+    assert set(SAMPLE_NORM_MODES) == set(MODES)
 
 
 def test_tables_are_keyed_by_their_own_names() -> None:

@@ -25,6 +25,8 @@ def test_the_table_holds_every_knob_of_optimizers_and_schedules() -> None:
         ("weight_decay", (0, 0.0, 1), (-1e-9, math.nan, False)),
         ("momentum", (0, 0.9, 0.999), (1, 1.0, -0.1)),
         ("nesterov", (True, False), (0, 1, "yes")),
+        ("sample_norms", ("exact", "subset", "micro_batch"), ("all", "", True, 16)),
+        ("norm_samples", (2, 16), (1, 0, 2.5, "16", True)),
         ("warmup_start", ("one", "zero"), ("two", 1)),
         ("gamma_min", (0, 0.001, "paper_literal"), ("paper", -0.1)),
         ("init", INITIALIZATIONS, ("xavier", 0)),
@@ -74,3 +76,6 @@ def test_what_an_arm_takes() -> None:
     assert {"base_lr", "warmup_epochs", "warmup_start", "init", "batch_size"} <= taken
     assert "decay_epochs" not in taken
     assert "warmup_start" not in knobs_of(ARM_SPACES["lars"].dimensions)
+    for arm in ("clars", "clars_warmup"):
+        assert {"sample_norms", "norm_samples"} <= knobs_of({**ARM_SPACES[arm].dimensions, **ARM_SPACES[arm].fixed})
+    assert {"sample_norms", "norm_samples"}.isdisjoint(taken)

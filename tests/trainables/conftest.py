@@ -15,6 +15,9 @@ from trainables.loop import TIMING_KEYS, Report
 LAYER_WISE = {"weight_decay": 1e-4, "momentum": 0.9, "trust_coefficient": 1e-3}
 HYPERPARAMETERS: Mapping[str, Mapping[str, float]] = {
     "lars_warmup": {"base_lr": 20.0, "warmup_epochs": 1.0, **LAYER_WISE},
+    "lars": {"base_lr": 20.0, **LAYER_WISE},
+    "clars": {"base_lr": 20.0, **LAYER_WISE, "trust_coefficient": 1e-2},
+    "clars_warmup": {"base_lr": 20.0, "warmup_epochs": 1.0, **LAYER_WISE, "trust_coefficient": 1e-2},
     "tvlars": {"base_lr": 20.0, "decay_epochs": 2.0, "delay_epochs": 1.0, **LAYER_WISE},
     "lamb_warmup": {"base_lr": 0.05, "warmup_epochs": 1.0, "weight_decay": 1e-2},
     "sgd_warmup": {"base_lr": 0.3, "warmup_epochs": 1.0, "weight_decay": 1e-4, "momentum": 0.9},

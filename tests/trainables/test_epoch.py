@@ -15,7 +15,7 @@ from trainables.config import TrialConfig
 from trainables.data import DataSplits, Split
 from trainables.epoch import Progress, accumulate_gradient, require_finite_losses, train_epoch
 from trainables.isolation import generator
-from trainables.measure import DivergedError, Totals
+from trainables.measure import DivergedError, Totals, evaluate
 from trainables.session import Session, build_session
 
 Make = Callable[..., TrialConfig]
@@ -30,7 +30,9 @@ def double_session(config: TrialConfig) -> Session:
     """A session whose model has no BatchNorm and computes in float64."""
     session = build_session(config)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 4)).double()
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 4)
+    ).double()
     splits: DataSplits = session.splits
     train = Split(splits.train.images.double(), splits.train.labels)
     arm = build_arm(
@@ -39,6 +41,7 @@ def double_session(config: TrialConfig) -> Session:
         lr=0.1,
         steps_per_epoch=session.steps_per_epoch,
         total_steps=session.total_steps,
+        model=model,
         hyperparameters={"momentum": 0.0, "nesterov": False},
     )
     return dataclasses.replace(session, model=model, arm=arm, splits=dataclasses.replace(splits, train=train))
@@ -63,6 +66,41 @@ def test_gradient_equals_one_shot(make_config: Make, micro: int) -> None:
     for parameter, gradient in zip(session.model.parameters(), expected, strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("micro", [1, 7, 20, 40])
+def test_norms_of_samples_equal_one_shot(make_config: Make, micro: int) -> None:
+    """Against the samples' gradients taken one by one."""
+    session = double_session(make_config("clars", micro_batch_size=micro))
+    batch = torch.randperm(120, generator=torch.Generator().manual_seed(1))[:40]
+    offsets = session.augmentation.draw(120, torch.Generator().manual_seed(2))
+    images, labels = session.splits.train.take(batch)
+    images = session.augmentation.apply(images, offsets[batch], session.splits.background)
+    weights = [session.model[0].weight, session.model[4].weight]  # type: ignore[index]
+    session.model.eval()  # not recorded, and with GroupNorm the same
+    norms = torch.zeros(2, dtype=torch.float64)
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
+        loss = F.cross_entropy(session.model(image), label)
+        norms += torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)]) / len(batch)
+    session.model.train()
+    accumulate_gradient(session, batch, offsets, Totals(CPU), nothing)
+    evaluate(session, session.splits.train, nothing)
+    assert session.arm.sample_norms is not None
+    found = session.arm.sample_norms.mean_norms()
+    assert found.names == ("0.weight", "4.weight")
+    torch.testing.assert_close(found.means, norms, rtol=1e-12, atol=0)
+
+
+def test_errors_of_estimated_norms_are_those_of_this_epoch(make_config: Make) -> None:
+    knobs = {**make_config("clars").hyperparameters, "sample_norms": "subset", "norm_samples": 5}
+    session, progress = build_session(make_config("clars", hyperparameters=knobs)), Progress()
+    assert progress.norm_standard_error is None
+    for epoch in (1, 2):
+        train_epoch(session, epoch, progress, nothing)
+        assert len(progress.norm_errors) == 3
+        assert progress.norm_standard_error == pytest.approx(sum(map(float, progress.norm_errors)) / 3, rel=1e-6)
+    progress.norm_errors[1] = torch.tensor(torch.inf)
+    assert progress.norm_standard_error is None
 
 
 def test_each_image_once_an_epoch_in_an_order_of_its_own(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,11 @@ def test_order_of_trials_does_not_matter(
 ) -> None:
     """Several arms in one process, diverged, stopped and failed ones before and between them."""
     digits = {"data": DataConfig("digits"), "batch_size": 1077, "micro_batch_size": 1077, "epochs": 2}
+    drawn = {**make_config("clars_warmup").hyperparameters, "sample_norms": "subset"}
     configs = {
         "lars": make_config("lars_warmup"),
+        "clars": make_config("clars"),
+        "clars_drawn": make_config("clars_warmup", hyperparameters=drawn),
         "digits": make_config("tvlars", **digits),
         "lamb": make_config("lamb_warmup", init="kaiming_normal"),
     }
@@ -82,6 +85,7 @@ def test_order_of_trials_does_not_matter(
     for name, config in configs.items():
         assert train(diverges, ignore).status == "diverged"
         assert train(make_config("tvlars"), ignore, should_stop=lambda: True).status == "stopped"
+        assert train(make_config("clars"), ignore, should_stop=lambda: True).status == "stopped"
         try:
             train(make_config("adamw", precision="bf16"), crash)
         except RuntimeError:

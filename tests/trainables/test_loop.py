@@ -99,7 +99,7 @@ def test_learns_digits(make_config: Make) -> None:
     assert reports[-1]["train/loss"] < 0.7 * reports[0]["train/loss"]
 
 
-@pytest.mark.parametrize("arm", ["sgd", "lars_warmup", "adamw"])
+@pytest.mark.parametrize("arm", ["sgd", "lars_warmup", "adamw", "clars"])
 @pytest.mark.parametrize("evaluate_test", [False, True])
 def test_a_huge_lr_diverges_in_finite_figures(make_config: Make, arm: str, evaluate_test: bool) -> None:
     base = make_config(arm).hyperparameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ Make = Callable[..., TrialConfig]
 Final = Callable[[Path], dict[str, Any]]
 Untimed = Callable[[Report], Report]
 AssertSame = Callable[[object, object], None]
-ARMS = ["lars_warmup", "tvlars", "lamb_warmup", "sgd_warmup", "adamw"]
+ARMS = ["lars_warmup", "tvlars", "lamb_warmup", "sgd_warmup", "adamw", "clars", "clars_warmup"]
+SUBSET = {"sample_norms": "subset", "norm_samples": 5}
 
 
 class PlantedCrashError(Exception):
@@ -85,6 +86,21 @@ def test_after_crashes(make_config: Make, check: Callable[..., None], arm: str) 
             with pytest.raises(PlantedCrashError):
                 train(config, recorder, checkpoint_dir=folder)
             assert [report["epoch"] for report in recorder.reports] == list(range(1, epoch + 1))
+
+    check(config, interrupt)
+
+
+@pytest.mark.parametrize("arm", ["clars", "clars_warmup"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_with_norms_of_drawn_samples(make_config: Make, check: Callable[..., None], arm: str, epoch: int) -> None:
+    config = make_config(arm, hyperparameters={**make_config(arm).hyperparameters, **SUBSET})
+
+    def interrupt(folder: Path) -> None:
+        recorder = Recorder(stop_at=epoch)
+        train(config, recorder, checkpoint_dir=folder, should_stop=recorder.should_stop)
+        recorder = Recorder(crash_at=epoch + 1)
+        with pytest.raises(PlantedCrashError):
+            train(config, recorder, checkpoint_dir=folder)
 
     check(config, interrupt)
 
@@ -176,8 +192,11 @@ def test_a_stop_is_heard_while_reports_are_repeated(make_config: Make, tmp_path:
     assert (outcome.status, outcome.epochs, len(recorder.reports)) == ("stopped", 2, 2)
 
 
-def test_a_diverged_trial_diverges_again(make_config: Make, tmp_path: Path, untimed: Untimed) -> None:
-    config = make_config("sgd", hyperparameters={"base_lr": 1e38, "weight_decay": 0.0})
+@pytest.mark.parametrize(("arm", "base_lr", "knobs"), [("sgd", 1e38, {}), ("clars", 1e7, SUBSET)])
+def test_a_diverged_trial_diverges_again(
+    make_config: Make, tmp_path: Path, untimed: Untimed, arm: str, base_lr: float, knobs: Mapping[str, Any]
+) -> None:
+    config = make_config(arm, hyperparameters={"base_lr": base_lr, "weight_decay": 0.0, **knobs}, one_d_lr="raw")
     first, second = Recorder(), Recorder()
     one = train(config, first, checkpoint_dir=tmp_path)
     other = train(config, second, checkpoint_dir=tmp_path)
