@@ -1,0 +1,47 @@
+"""Layer statistics of CLARS: the trust ratio divides by the mean of per-sample norms, LGN is the gradient's norm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from optim import CLARS, LayerStats, PerSampleNorms
+
+ETA, DECAY = 0.02, 0.1
+
+
+@pytest.mark.parametrize("mode", ["exact", "subset", "micro_batch"])
+def test_ring_holds_what_the_step_used(mode: str) -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.GroupNorm(2, 6), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(6 * 36, 5)
+    ).double()
+    images, labels = torch.randn(24, 3, 8, 8, dtype=torch.float64), torch.randint(0, 5, (24,))
+    with PerSampleNorms(model, mode=mode) as norms:
+        optimizer = CLARS(model.parameters(), lr=0.3, weight_decay=DECAY, trust_coefficient=ETA, sample_norms=norms)
+        stats = LayerStats(optimizer, model.named_parameters(), capacity=8)
+        expected = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            before = {name: p.detach().norm().item() for name, p in model.named_parameters()}
+            gradient = {name: p.grad.norm().item() for name, p in model.named_parameters() if p.grad is not None}
+            optimizer.step()
+            means = {name: mean for name, (mean, _) in norms.latest.to_dict().items()}
+            ratio = {
+                name: ETA * before[name] / (means[name] + DECAY * before[name]) if name in means else 1.0
+                for name in before
+            }
+            expected.append((before, gradient, ratio))
+        found = stats.flush()
+
+    assert set(found.names) == set(expected[0][0])
+    assert len({name for name in found.names if name in means}) == 2
+    for step, (lwn, lgn, ratio) in enumerate(expected):
+        for index, name in enumerate(found.names):
+            np.testing.assert_allclose(found.lwn[step, index], lwn[name], rtol=1e-6)
+            np.testing.assert_allclose(found.lgn[step, index], lgn[name], rtol=1e-6)
+            np.testing.assert_allclose(found.trust_ratio[step, index], ratio[name], rtol=1e-6)
