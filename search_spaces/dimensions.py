@@ -161,5 +161,5 @@ def _position(low: float, high: float, log: bool, value: Value) -> float | None:
     if low == high:
         return None
     if log:
-        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))  # type: ignore[arg-type]
+        return (math.log(float(value)) - math.log(low)) / (math.log(high) - math.log(low))
     return (float(value) - low) / (high - low)

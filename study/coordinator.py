@@ -62,10 +62,9 @@ class Coordinator:
         self._started[job.key] = self._clock()
         self._home.trial(job.folder).mkdir(parents=True, exist_ok=True)
         config = self.config_of(job)
-        told = {
-            name: value for name, value in config.to_dict().items() if name != "device"
-        }  # the trial's facts name it
-        self._tracker.begin_trial(job, {**told, "lr": config.lr})
+        told = {**config.to_dict(), "lr": config.lr}
+        del told["device"]  # "auto" here; the trial's facts name it
+        self._tracker.begin_trial(job, told)
         self._progress.started(job.key)
         return job
 
@@ -119,14 +118,14 @@ class Coordinator:
     def note_crash(self, key: str, traceback: str, *, final: bool) -> None:
         """A trial raised or its process died; kept with the trial. A final crash makes it failed."""
         job = self._jobs[key]
-        with (self._home.trial(job.folder) / "error.txt").open("a", encoding="utf-8") as file:
+        path = self._home.trial(job.folder) / "error.txt"
+        with path.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {'failed' if final else 'crashed, tried again'}\n")
             file.write(traceback.rstrip() + "\n\n")
         reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
         self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason[:MOST_NOTED]}")
         if final:
-            self._progress.note(f"  its traceback: {self._home.trial(job.folder) / 'error.txt'}")
-        if final:
+            self._progress.note(f"  its traceback: {path}")
             self._end(key, FAILED, reason)
 
     def tick(self) -> None:
@@ -145,7 +144,7 @@ class Coordinator:
 
     def interrupted(self) -> tuple[str, ...]:
         """Keys of the jobs that were cut off; their checkpoints stay."""
-        return tuple(record_key for record_key in self._started)
+        return tuple(self._started)
 
     def _end(self, key: str, state: str, reason: str | None) -> None:
         job = self._jobs[key]

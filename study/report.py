@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.command import Parser, complain
 from study.errors import StudyError
 from study.names import DEFAULT_STUDY
 
@@ -19,36 +19,33 @@ _EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m study.report",
-        description="Write the HTML report of a study that was run, finished or not, and print its table.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "python -m study.report",
+        "Write the HTML report of a study that was run, finished or not, and print its table.",
+        _EPILOG,
     )
     parser.add_argument("name", nargs="?", default=DEFAULT_STUDY, metavar="STUDY", help="the study's name")
-    parser.add_argument("--home", metavar="DIR", help="folder of all studies (default: STUDY_HOME, or ./studies)")
+    parser.add_home()
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: report.html in the study's folder)")
-    given = parser.parse_args(arguments)
     try:
-        return _report(given)
+        given = parser.parse_args(arguments)
+        return _report(given.name, given.home, given.out)
     except StudyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return complain(error)
 
 
-def _report(given: argparse.Namespace) -> int:
+def _report(name: str, home: str | None, out: str | None) -> int:
     from study.home import StudyHome, home_root
+    from study.session import load_record
 
-    place = StudyHome(home_root(given.home), given.name)
-    if not place.facts.exists():
-        raise StudyError(f"no study '{given.name}' was run in {place.root}; run it first, or name its --home")
+    place = StudyHome(home_root(home), name)
+    record = load_record(place)
+    # matplotlib is imported for a study that is there only.
     from study.analysis.summary import summarize
     from study.reporting.html import write_report
     from study.reporting.table import final_table
-    from study.session import load_record
 
-    record = load_record(place)
-    path = Path(given.out) if given.out else place.report
+    path = Path(out) if out else place.report
     try:
         write_report(record, path)
     except OSError as error:

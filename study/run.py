@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from study.command import Parser, complain
 from study.errors import StudyError
 from study.names import DEFAULT_STUDY, INTERRUPTED_EXIT_CODE
 
@@ -20,18 +20,12 @@ _EPILOG = f"""examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise StudyError(f"{message}; see {self.prog} --help")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's arguments."""
-    made = _Parser(
-        prog="python -m study.run",
-        description="Run a hyperparameter study of large-batch optimizers: search, confirm, report.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    made = Parser(
+        "python -m study.run",
+        "Run a hyperparameter study of large-batch optimizers: search, confirm, report.",
+        _EPILOG,
     )
     made.add_argument(
         "words",
@@ -43,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--list", action="store_true", help="list the shipped studies")
     made.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
     made.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: RAY_ADDRESS, or this machine)")
-    made.add_argument("--home", metavar="DIR", help="folder of all studies (default: STUDY_HOME, or ./studies)")
+    made.add_home()
     return made
 
 
@@ -55,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with handled():
             return _main(arguments)
     except StudyError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return complain(error)
     except KeyboardInterrupt:
         print("stopped before anything was begun", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
@@ -125,6 +118,9 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
 def _exit(code: int) -> NoReturn:
     """End the process. After a stop, at once: what of Ray was cut off may hold up an orderly end of the interpreter."""
     if code == INTERRUPTED_EXIT_CODE:
+        from study.interrupts import kill_children
+
+        kill_children()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import StudyError
 from study.home import StudyHome, home_root
-from study.interrupts import handled, kill_children, patient, stop_requested
+from study.interrupts import handled, patient, stop_requested
 from study.meter import Meter, Usage
 from study.plan import Plan, make_plan
 from study.records import FAILED, StudyRecord, TrialRecord
@@ -23,6 +23,7 @@ from study.spec import Spec
 if TYPE_CHECKING:
     from study.jobs import Job
     from study.search.ledger import Ledger
+    from study.tracking.tracker import Tracker
 
 TRACKING_SECONDS = 60.0
 TRACKING_SECONDS_ON_STOP = 2.0
@@ -87,10 +88,7 @@ def _run(
     address: str | None,
     say: Callable[[str], None],
 ) -> StudyRecord:
-    from study.coordinator import Coordinator
-    from study.progress import Progress
     from study.search.ledger import Ledger
-    from study.sweep.engine import cluster, run_sweep
     from study.tracking.notes import end_of_study, start_of_study
     from study.work import WorkQueue
 
@@ -103,37 +101,14 @@ def _run(
     facts = before or _first_facts(spec, plan)
     place.write_facts(facts)
     with handled():
-        meter = Meter()
         tracker = start_of_study(spec, plan, place, facts)
         if WorkQueue(plan, ledger).finished():
             say("nothing is left to run: every trial is done")
         else:
-            settled = sum(record.finished for record in ledger.records())
-            if before:
-                say(f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} were cut off and go on")
-            coordinator = Coordinator(spec, plan, place, ledger, tracker, Progress(plan, settled=settled))
-            try:
-                with patient(), cluster(address) as resources:
-                    if not stop_requested():
-                        run_sweep(spec, place, coordinator, ledger.jobs(), resources)
-            except StudyError:
-                tracker.close_interrupted((), TRACKING_SECONDS_ON_STOP)
-                if not ledger.records():
-                    place.facts.unlink()  # nothing was begun: mending the cause needs no --resume
-                raise
-            except KeyboardInterrupt:
-                if not stop_requested():
-                    raise
-            finally:
-                coordinator.close()
-                if place.facts.exists():
-                    facts["sessions"].append(_session(meter.stop()))
-                    place.write_facts(facts)
-            if stop_requested():
-                tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
-                kill_children()
-                return _record(spec, plan, ledger, facts, place)
+            _sweep(spec, plan, place, ledger, tracker, facts, address, resumed=before is not None, say=say)
         record = _record(spec, plan, ledger, facts, place)
+        if stop_requested():
+            return record
         report = _write_report(record, place)
         trouble = end_of_study(tracker, record, [report, place.facts], TRACKING_SECONDS)
         if trouble:
@@ -141,6 +116,49 @@ def _run(
         else:
             place.write_facts({**facts, "reported": True})
         return record
+
+
+def _sweep(
+    spec: Spec,
+    plan: Plan,
+    place: StudyHome,
+    ledger: Ledger,
+    tracker: Tracker,
+    facts: dict[str, Any],
+    address: str | None,
+    *,
+    resumed: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Run what is open, and enter into `facts` what it cost; after a request to stop the tracker is closed as well."""
+    from study.coordinator import Coordinator
+    from study.progress import Progress
+    from study.sweep.engine import cluster, run_sweep
+
+    meter = Meter()
+    settled = sum(record.finished for record in ledger.records())
+    if resumed:
+        say(f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} were cut off and go on")
+    coordinator = Coordinator(spec, plan, place, ledger, tracker, Progress(plan, settled=settled))
+    try:
+        with patient(), cluster(address) as resources:
+            if not stop_requested():
+                run_sweep(spec, place, coordinator, ledger.jobs(), resources)
+    except StudyError:
+        tracker.close_interrupted((), TRACKING_SECONDS_ON_STOP)
+        if not ledger.records():
+            place.facts.unlink()  # nothing was begun: mending the cause needs no --resume
+        raise
+    except KeyboardInterrupt:
+        if not stop_requested():
+            raise
+    finally:
+        coordinator.close()
+        facts["sessions"].append(_session(meter.stop()))
+        if place.facts.exists():
+            place.write_facts(facts)
+    if stop_requested():
+        tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
 
 
 def _write_report(record: StudyRecord, place: StudyHome) -> Path:

@@ -56,7 +56,7 @@ class Ledger:
         self._records: dict[int, TrialRecord] = {}
         self._of_search: dict[tuple[str, int, str], list[int]] = {}
         self._cut_off: list[Job] = []
-        self._stored_names = {study.study_name for study in self._storage.get_all_studies()}
+        self._stored = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
         for cell in plan.cells:
             for repeat in range(plan.repeats):
                 for phase in (SEARCH, CONFIRM):
@@ -165,7 +165,7 @@ class Ledger:
         else:
             sampler = RandomSampler(seed=0)  # never asked: all its parameters are enqueued
         name = self._name(cell, repeat, phase)
-        if name in self._stored_names:  # to look at a ledger must not write to it
+        if name in self._stored:  # to look at a ledger must not write to it
             study = optuna.load_study(study_name=name, storage=self._storage, sampler=sampler)
         else:
             study = optuna.create_study(study_name=name, storage=self._storage, sampler=sampler, direction="maximize")
@@ -197,11 +197,12 @@ class Ledger:
         self._of_search.setdefault((job.cell.name, job.repeat, job.phase), []).append(job.number)
 
     def _read(self, cell: Cell, repeat: int, phase: str) -> None:
-        if self._name(cell, repeat, phase) not in self._stored_names:
+        study_id = self._stored.get(self._name(cell, repeat, phase))
+        if study_id is None:
             return
-        study = self._open(cell, repeat, phase, existing=0)
-        frozen = study.get_trials(deepcopy=False)
-        self._studies[cell.name, repeat, phase] = self._open(cell, repeat, phase, existing=len(frozen))
+        frozen = self._storage.get_all_trials(study_id, deepcopy=False)
+        study = self._open(cell, repeat, phase, existing=len(frozen))
+        self._studies[cell.name, repeat, phase] = study
         for trial in frozen:
             began = trial.user_attrs.get(_BEGAN)
             if began is None:
