@@ -7,7 +7,7 @@ from optim.lamb import LAMB
 from optim.lars import LARS
 from optim.layer_stats import LayerStatistics, LayerStats
 from optim.noise_scale import NoiseScale, gradient_noise_scale, noise_scale_from_norms
-from optim.registry import ARMS, OPTIMIZERS, ArmInfo, OptimizerInfo, build_arm
+from optim.registry import ARMS, OPTIMIZERS, ArmInfo, OptimizerInfo, build_arm, parameter_groups
 from optim.sample_norms import MeanNorms, PerSampleNorms
 from optim.schedules import batch_scale, constant, polynomial_decay, sigmoid_decay, warmup_cosine
 from optim.tvlars import TVLARS
@@ -36,6 +36,7 @@ __all__ = [
     "gradient_noise_scale",
     "hessian_ends",
     "noise_scale_from_norms",
+    "parameter_groups",
     "polynomial_decay",
     "sam_sharpness",
     "sigmoid_decay",

@@ -40,8 +40,8 @@ class PhiKnobs:
         elif isinstance(gamma_min, str):
             raise ValueError(f"gamma_min must be a number or paper_literal, but got {gamma_min!r}")
         return cls(
-            lambda_=1 / (decay_epochs * steps_per_epoch),
-            delay_steps=delay_epochs * steps_per_epoch,
+            lambda_=1 / (decay_epochs * float(steps_per_epoch)),
+            delay_steps=delay_epochs * float(steps_per_epoch),
             alpha=checked_number("alpha", hyperparameters.get("alpha", 1.0), POSITIVE),
             gamma_min=checked_number("gamma_min", gamma_min, NON_NEGATIVE),
         )
@@ -101,9 +101,9 @@ def tvlars_matching(warmup_steps: int, total_steps: int, floor: float = 1e-3) ->
         )
     if not 0 < floor < 1:
         raise ValueError(f"0 < floor < 1 must hold, but got (floor={floor})")
-    gamma_min = floor / 2
-    steepness = 2 * math.log((1 - gamma_min) / gamma_min) / (total_steps - warmup_steps)
-    return PhiKnobs(steepness, (warmup_steps + total_steps) / 2, 1.0, gamma_min)
+    gamma_min = float(floor) / 2
+    steepness = 2 * math.log((1 - gamma_min) / gamma_min) / float(total_steps - warmup_steps)
+    return PhiKnobs(steepness, float(warmup_steps + total_steps) / 2, 1.0, gamma_min)
 
 
 def schedule_factor(
@@ -161,8 +161,8 @@ class Arm:
         optimizer: torch.optim.Optimizer,
         lr: float,
         factor: Callable[[int], float],
-        phi_knobs: PhiKnobs | None,
-        phi_in_optimizer: bool,
+        phi_knobs: PhiKnobs | None = None,
+        phi_in_optimizer: bool = False,
         sample_norms: PerSampleNorms | None = None,
     ) -> None:
         self.optimizer = optimizer

@@ -41,6 +41,22 @@ def checked_number(name: str, value: object, rule: Rule) -> float:
     return number
 
 
+def checked_whole_number(name: str, value: object, least: int) -> int:
+    """`value` as a Python int.
+
+    Raises:
+        ValueError: it is not a whole number, or below `least`.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{least} <= {name} must hold for a whole number, but got ({name}={value!r})")
+    return int(value)
+
+
+def plain_number(value: Any) -> Any:
+    """A number of numpy's as one of Python's, which `torch.load(..., weights_only=True)` takes; all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def checked_switch(name: str, value: object) -> bool:
     """`value` as a Python bool.
 
@@ -123,7 +139,18 @@ class LayerWiseOptimizer(Optimizer):
                 )
 
     def observed_groups(self) -> Iterator[tuple[dict[str, Any], Observer | None]]:
-        """The parameter groups to step through, each with what observes its layers' norms, if anything does."""
+        """The parameter groups to step through, each with what observes its layers' norms, if anything does.
+
+        Raises:
+            RuntimeError: a gradient is sparse; no parameter has been changed then.
+        """
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None and param.grad.layout != torch.strided:
+                    raise RuntimeError(
+                        f"gradients must be dense, but a parameter of shape {tuple(param.shape)} got "
+                        f"{param.grad.layout}: build its layer with sparse=False"
+                    )
         if self.layer_stats is not None:
             yield from self.layer_stats.watch(self.param_groups)
             return
@@ -135,7 +162,7 @@ class LayerWiseOptimizer(Optimizer):
         packed = super().state_dict()
         for group in packed["param_groups"]:
             # a scheduler may have set a learning rate of numpy's since the group was checked
-            group.update({k: v.item() for k, v in group.items() if isinstance(v, np.generic)})
+            group.update({name: plain_number(value) for name, value in group.items()})
         return packed
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -57,7 +57,8 @@ class CLARS(LayerWiseOptimizer):
 
     Args:
         params: tensors, named tensors or groups, as `torch.optim.SGD` takes them; dense and real.
-        lr: learning rate, `0 <= lr`. Outside of the momentum buffer: a change acts at once.
+        lr: learning rate, `0 <= lr`, or a tensor of shape () with it. Outside of the momentum buffer: a change acts at
+            once.
         momentum: `0 <= momentum < 1`.
         weight_decay: L2 penalty on tensors with more than one dimension, `0 <= weight_decay`.
         trust_coefficient: the relative length of a layer's step at lr 1, were all samples alike,
@@ -93,7 +94,7 @@ class CLARS(LayerWiseOptimizer):
     def __init__(
         self,
         params: Any,
-        lr: float,
+        lr: float | Tensor,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust_coefficient: float = 1e-3,

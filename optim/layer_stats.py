@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optim.base import LayerWiseOptimizer
+from optim.base import LayerWiseOptimizer, checked_whole_number
 from optim.trust import Bucket, LayerValues, Observer
 
 FIELDS = ("lwn", "lgn", "trust_ratio", "phi")
@@ -91,12 +91,9 @@ class LayerStats:
         capacity: int = 128,
         every: int = 1,
     ) -> None:
-        for name, value in (("capacity", capacity), ("every", every)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"1 <= {name} must hold for a whole number, but got ({name}={value!r})")
         self.names = _names(optimizer, named_parameters)
-        self.capacity = capacity
-        self.every = every
+        self.capacity = capacity = checked_whole_number("capacity", capacity, 1)
+        self.every = checked_whole_number("every", every, 1)
         self._flushed = 0  # records handed out or dropped so far
         devices = [param.device for group in optimizer.param_groups for param in group["params"]]
         device = next((device for device in devices if device.type != "cpu"), devices[0])

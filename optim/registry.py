@@ -6,12 +6,14 @@ in nothing else.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import Parameter
 
 from optim.arm import Arm, Hyperparameters, PhiKnobs, schedule_factor
+from optim.base import plain_number
 from optim.clars import CLARS
 from optim.lamb import LAMB
 from optim.lars import LARS
@@ -145,6 +147,10 @@ def build_arm(
             "1 <= steps_per_epoch and 1 <= total_steps must hold, but got "
             f"(steps_per_epoch={steps_per_epoch}, total_steps={total_steps})"
         )
+    # numpy's would end in the state of torch's own optimizers, which could then not be loaded with weights_only
+    hyperparameters = {knob: plain_number(value) for knob, value in hyperparameters.items()}
+    lr, one_d_lr = plain_number(lr), plain_number(one_d_lr)
+    steps_per_epoch, total_steps = plain_number(steps_per_epoch), plain_number(total_steps)
     info = ARMS[name]
     optimizer_info = OPTIMIZERS[info.optimizer]
     _check_names(name, optimizer_info.knobs | SCHEDULE_KNOBS[info.schedule], hyperparameters)
@@ -153,7 +159,8 @@ def build_arm(
     if SIGMOID_KNOBS.issubset(optimizer_info.knobs | SCHEDULE_KNOBS[info.schedule]):
         phi = PhiKnobs.from_epochs(hyperparameters, steps_per_epoch, batch_size_ratio)
     factor = schedule_factor(info.schedule, hyperparameters, phi, steps_per_epoch, total_steps)
-    groups = _groups(named_parameters, lr, one_d_lr, hyperparameters)
+    weight_decay = cast(float, hyperparameters.get("weight_decay", 0.0))
+    groups = parameter_groups(named_parameters, lr=lr, one_d_lr=one_d_lr, weight_decay=weight_decay)
     arguments = _arguments(info.optimizer, hyperparameters, phi)
     norms = None
     if "sample_norms" in optimizer_info.knobs:
@@ -176,18 +183,29 @@ def _check_names(arm: str, allowed: frozenset[str], hyperparameters: Hyperparame
         raise ValueError(f"{arm} needs {', '.join(missing)}, which has no default")
 
 
-def _groups(
+def parameter_groups(
     named_parameters: Iterable[tuple[str, Parameter]],
+    *,
     lr: float,
-    one_d_lr: str | float,
-    hyperparameters: Hyperparameters,
+    one_d_lr: str | float = "capped",
+    weight_decay: float = 0.0,
 ) -> list[dict[str, object]]:
-    """The two groups; one without parameters is left out."""
+    """The two groups of every arm: tensors with `ndim > 1`, and the rest, which takes no weight decay.
+
+    Args:
+        named_parameters: as `torch.nn.Module.named_parameters()` gives them.
+        lr: peak learning rate of the first group.
+        one_d_lr: that of the second: "raw" (lr), "capped" (at most 1) or a factor of lr.
+        weight_decay: of the first group.
+
+    Returns:
+        For a torch optimizer; each with its peak as `initial_lr`. A group without parameters is left out.
+    """
     params = [param for _, param in named_parameters]
     adapted = {
         "params": [param for param in params if is_adapted(param)],
         "lr": lr,
-        "weight_decay": hyperparameters.get("weight_decay", 0.0),
+        "weight_decay": weight_decay,
     }
     rest = {
         "params": [param for param in params if not is_adapted(param)],

@@ -67,11 +67,11 @@ def warmup_cosine(
     if start not in WARMUP_STARTS:
         raise ValueError(f"start must be one of {', '.join(WARMUP_STARTS)}, but got {start!r}")
     if step < warmup_steps:
-        return (step + 1 if start == "one" else step) / warmup_steps
+        return float((step + 1 if start == "one" else step) / warmup_steps)
     if step >= total_steps:
         return float(floor)
     cosine = (1 + math.cos(math.pi * ((step - warmup_steps) / (total_steps - warmup_steps)))) / 2
-    return float(cosine + floor * (1 - cosine))
+    return cosine + float(floor) * (1 - cosine)
 
 
 def polynomial_decay(
@@ -106,11 +106,11 @@ def polynomial_decay(
     if not 0 < power < math.inf:
         raise ValueError(f"0 < power < inf must hold, but got (power={power})")
     if step < warmup_steps:
-        return (step + 1) / warmup_steps
+        return float((step + 1) / warmup_steps)
     if step >= total_steps:
         return float(floor)
     left = 1 - (step - warmup_steps) / (total_steps - warmup_steps)
-    return float(floor + (1 - floor) * left**power)
+    return float(floor) + (1 - float(floor)) * float(left) ** float(power)
 
 
 def constant(step: int) -> float:
@@ -151,7 +151,7 @@ def batch_scale(batch_size: int, rule: Literal["linear", "sqrt", "none"], base_b
         )
     if rule not in BATCH_SCALINGS:
         raise ValueError(f"rule must be one of {', '.join(BATCH_SCALINGS)}, but got {rule!r}")
-    ratio = batch_size / base_batch_size
+    ratio = float(batch_size / base_batch_size)
     return {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[rule]
 
 
@@ -189,8 +189,9 @@ def sigmoid_decay(step: int, lambda_: float, delay_steps: float, alpha: float = 
         raise ValueError(f"0 < alpha < inf must hold, but got (alpha={alpha})")
     # an integer beyond the range of floats is cut to it: phi is at its floor by then, or never moves
     exponent = float(lambda_) * (float(min(step, 1e300)) - float(delay_steps))
+    alpha, gamma_min = float(alpha), float(gamma_min)
     if exponent <= 0:
-        return float(1 / (alpha + math.exp(exponent)) + gamma_min)
+        return 1 / (alpha + math.exp(exponent)) + gamma_min
     # the same, multiplied out by exp(-exponent), which cannot overflow
     shrunk = math.exp(-exponent)
-    return float(shrunk / (alpha * shrunk + 1) + gamma_min)
+    return shrunk / (alpha * shrunk + 1) + gamma_min

@@ -69,21 +69,12 @@ def state_dtype(param: Tensor) -> torch.dtype:
 
 
 def buckets(params: Iterable[Tensor], states: MutableMapping[Tensor, Any], names: Sequence[str]) -> list[Bucket]:
-    """Sort the parameters that have a gradient into buckets, and give new ones zeroed buffers called `names`.
-
-    Raises:
-        RuntimeError: a gradient is sparse.
-    """
+    """Sort the parameters that have a gradient into buckets, and give new ones zeroed buffers called `names`."""
     found: dict[tuple[torch.device, torch.dtype, bool], Bucket] = {}
     for position, param in enumerate(params):
         grad = param.grad
         if grad is None:
             continue
-        if grad.layout is not torch.strided:
-            raise RuntimeError(
-                f"gradients must be dense, but a parameter of shape {tuple(param.shape)} got {grad.layout}: "
-                "build its layer with sparse=False"
-            )
         key = (param.device, param.dtype, is_adapted(param))
         bucket = found.get(key)
         if bucket is None:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Sizes of a data set: `items` images in all or, where the set ships a test split, those to train on."""
+    """Sizes of a data set as published: `items` images in all or, where the set ships a test split, to train on."""
 
     name: str
-    items: int | None  # None: only known once the files are read
-    test_items: int | None  # None: split off from `items` by `test_fraction`
+    items: int | None  # None: as the study file's options or the files say
+    test_items: int | None  # None: split off from `items` by `test_fraction`, or as the files say
     classes: int | None
     image_size: int | None
     summary: str
     augmentations: tuple[str, ...] = ("none",)
+    ships_test: bool = False
+    """Whether the set has a test split of its own; only validation images come out of the training images then."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,62 @@ DATA: Mapping[str, DataFacts] = {
             "1,797 handwritten digits, 8x8 grey, embedded in scikit-learn",
             ("none", "shift"),
         ),
+        DataFacts(
+            "cifar10",
+            50_000,
+            10_000,
+            10,
+            32,
+            "60,000 colour images of 32x32; data.root holds cifar-10-batches-py, or data.download=true",
+            ships_test=True,
+        ),
+        DataFacts(
+            "cifar100",
+            50_000,
+            10_000,
+            100,
+            32,
+            "60,000 colour images of 32x32; data.root holds cifar-100-python, or data.download=true",
+            ships_test=True,
+        ),
+        DataFacts(
+            "tiny_imagenet",
+            100_000,
+            10_000,
+            200,
+            64,
+            "110,000 colour images of 64x64; data.root holds tiny-imagenet-200 as unpacked",
+            ships_test=True,
+        ),
+        DataFacts(
+            "image_folder",
+            None,
+            None,
+            None,
+            None,
+            "any images in ImageNet's layout; data.root holds train and val",
+            ships_test=True,
+        ),
         DataFacts("synthetic", None, None, None, None, "learnable random images of any shape, for benchmarks"),
     )
 }
 
-MODELS: Mapping[str, str] = {"resnet8": "three residual blocks of width 16, 32, 64; for 8x8 to 32x32 images"}
+MODELS: Mapping[str, str] = {
+    "resnet8": "three residual blocks of width 16, 32, 64; for 8x8 to 32x32 images",
+    "resnet20": "He et al.'s ResNet-20 for CIFAR, 0.27M parameters; for 32x32 images",
+    # torchvision's; images up to 96 pixels get a stem that halves them less
+    "resnet18": "ResNet-18, 11.2M parameters",
+    "resnet34": "ResNet-34, 21.3M parameters",
+    "resnet50": "ResNet-50, 23.5M parameters",
+    "densenet121": "DenseNet-121, 7.0M parameters; images of 8 pixels or more",
+    "mobilenet_v2": "MobileNetV2, 2.2M parameters",
+    "efficientnet_b0": "EfficientNet-B0, 4.0M parameters",
+}
 
-TASKS: Mapping[str, str] = {"classification": "cross-entropy; searched by validation accuracy"}
+TASKS: Mapping[str, str] = {
+    "classification": "cross-entropy; searched by validation accuracy",
+    "barlow_twins": "self-supervised; searched by the accuracy of a kNN probe, confirmed by a linear probe",
+}
 
 INITIALIZATIONS: tuple[str, ...] = (
     "default",
@@ -61,9 +112,13 @@ INITIALIZATIONS: tuple[str, ...] = (
 SAMPLE_NORM_MODES: tuple[str, ...] = ("exact", "subset", "micro_batch")
 
 
-def split_sizes(items: int, validation_fraction: float, test_fraction: float) -> SplitSizes:
-    """How many items each split of a set without a test split of its own holds: fractions are rounded up."""
+def split_sizes(
+    items: int, validation_fraction: float, test_fraction: float, test_items: int | None = None
+) -> SplitSizes:
+    """How many items each split holds: fractions of `items` are rounded up; `test_items` are a set's own test split."""
     # 1e-9: 0.07 * 100 is a hair above 7
     validation = math.ceil(items * validation_fraction - 1e-9)
+    if test_items is not None:
+        return SplitSizes(items - validation, validation, test_items)
     test = math.ceil(items * test_fraction - 1e-9)
     return SplitSizes(items - validation - test, validation, test)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 Value = bool | int | float | str
+Condition = tuple[tuple[str, tuple[Value, ...]], ...]
+"""When a dimension is there at all: for each knob named, the values that it must have."""
 
 
 class SpaceError(ValueError):
@@ -26,6 +28,7 @@ class Float:
     of_length: bool = False  # the bounds are fractions of the training length in epochs, until `at_length`
     why: str = ""
     source: str = ""
+    when: Condition = ()
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -50,7 +53,7 @@ class Float:
 
     def describe(self) -> str:
         unit = " of the training length" if self.of_length else ""
-        return f"{self.low:g} to {self.high:g}{unit}{', log' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{unit}{', log' if self.log else ''}{_when_text(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Int:
     log: bool = False
     why: str = ""
     source: str = ""
+    when: Condition = ()
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
@@ -77,7 +81,7 @@ class Int:
         return _position(self.low, self.high, self.log, value)
 
     def describe(self) -> str:
-        return f"{self.low} to {self.high}, whole{', log' if self.log else ''}"
+        return f"{self.low} to {self.high}, whole{', log' if self.log else ''}{_when_text(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,7 @@ class Choice:
     values: tuple[Value, ...]
     why: str = ""
     source: str = ""
+    when: Condition = ()
 
     def __post_init__(self) -> None:
         values = tuple(self.values)
@@ -107,10 +112,15 @@ class Choice:
         return None
 
     def describe(self) -> str:
-        return "one of " + ", ".join(str(value) for value in self.values)
+        return "one of " + ", ".join(str(value) for value in self.values) + _when_text(self.when)
 
 
 Dimension = Float | Int | Choice
+
+
+def applies(dimension: Dimension, chosen: Mapping[str, Value]) -> bool:
+    """Whether a conditional dimension is there, given the values chosen for the knobs before it."""
+    return all(knob in chosen and chosen[knob] in values for knob, values in dimension.when)
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,52 @@ class Space:
             name: dim.at_length(epochs) if isinstance(dim, Float) else dim for name, dim in self.dimensions.items()
         }
         return Space(resolved, self.fixed)
+
+    def conditioned(self) -> Space:
+        """The space with its conditions checked and in the order that they can be answered in: parents first.
+
+        A condition on a knob that is held fixed is answered here: the dimension stays without it, or goes.
+
+        Raises:
+            SpaceError: a condition names a knob that is not there, a value that it never has, or waits for itself.
+        """
+        dimensions = {name: dim for name, dim in self.dimensions.items() if not self._never(name, dim)}
+        pending = {name: self._on_searched(dim) for name, dim in dimensions.items()}
+        ordered: dict[str, Dimension] = {}
+        while pending:
+            ready = [name for name, dim in pending.items() if all(knob in ordered for knob, _ in dim.when)]
+            if not ready:
+                raise SpaceError(f"the conditions of {', '.join(sorted(pending))} wait for each other")
+            for name in ready:
+                ordered[name] = pending.pop(name)
+        return Space(ordered, self.fixed)
+
+    def _never(self, name: str, dimension: Dimension, below: tuple[str, ...] = ()) -> bool:
+        """Whether a fixed knob, or a parent that is never there, keeps the dimension out of every trial."""
+        if name in below:
+            raise SpaceError(f"the conditions of {', '.join(sorted(below))} wait for each other")
+        for knob, values in dimension.when:
+            if knob in self.fixed:
+                if self.fixed[knob] not in values:
+                    return True
+                continue
+            parent = self.dimensions.get(knob)
+            if not isinstance(parent, Choice):
+                what = "is a range" if parent is not None else "is no hyperparameter of this arm"
+                raise SpaceError(f"{name} waits for '{knob}', which {what}; a condition names a choice ({{values}})")
+            impossible = [value for value in values if value not in parent.values]
+            if impossible:
+                raise SpaceError(f"{name} waits for {knob}={impossible[0]!r}, which is no value of that choice")
+            if self._never(knob, parent, (*below, name)):
+                return True
+        return False
+
+    def _on_searched(self, dimension: Dimension) -> Dimension:
+        return replace(dimension, when=tuple(item for item in dimension.when if item[0] not in self.fixed))
+
+
+def _when_text(when: Condition) -> str:
+    return "".join(f", when {knob} is {' or '.join(map(str, values))}" for knob, values in when)
 
 
 def _check_bounds(low: float, high: float, log: bool) -> None:

@@ -76,6 +76,9 @@ KNOBS: Mapping[str, Knob] = {
     "batch_size": Knob(low=1, whole=True),
 }
 
+# Knobs that an arm which has them can never do without: no condition may take them out of a trial.
+NEEDED_KNOBS = frozenset({"base_lr", "warmup_epochs", "decay_epochs", "delay_epochs"})
+
 # Knobs that any arm may take beside those of its own space.
 COMMON_KNOBS: tuple[str, ...] = ("init", "batch_size")
 _OPTIONAL_KNOBS: Mapping[str, tuple[str, ...]] = {

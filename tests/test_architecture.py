@@ -41,6 +41,7 @@ KNOWN_ONLY_TO = {  # the longest name that fits an import decides
     "mlflow": "study/tracking/",
     "sklearn": "trainables/data/",
 }
+NAMES_AT_RUN_TIME = {"trainables/plugins.py"}  # imports the user's own modules
 IMPORT_NAMES = {"PyYAML": "yaml", "scikit-learn": "sklearn"}
 TOP_LEVEL = {*PACKAGES, "tests", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
 
@@ -119,7 +120,7 @@ def breaches(root: Path) -> list[str]:
             if item.top != item.package and item.top not in MAY_IMPORT[item.package]:
                 found.append(f"{item}: {item.package} may not know {item.top}")
             continue
-        if item.top == "?":
+        if item.top == "?" and item.file not in NAMES_AT_RUN_TIME:
             found.append(f"{item.file}:{item.line} imports a name that only shows when it runs")
         if item.top in sys.stdlib_module_names or item.top == "?":
             continue
@@ -154,8 +155,7 @@ def test_the_rules_are_kept() -> None:
 
 
 def test_every_dependency_is_used() -> None:
-    later = {"torchvision"}  # for the larger models and data sets
-    assert declared_dependencies(ROOT) - {item.top for item in imports_of(ROOT)} - later == set()
+    assert declared_dependencies(ROOT) - {item.top for item in imports_of(ROOT)} == set()
 
 
 def test_the_reader_sees_imports() -> None:
@@ -216,6 +216,7 @@ def breaches_with(copied: Path) -> Iterator[Callable[[str, str], list[str]]]:
         ("optim/planted.py", "from importlib import import_module\nimport_module('study')", "optim may not know study"),
         ("optim/planted.py", "__import__('study')", "optim may not know study"),
         ("optim/planted.py", "import importlib\nimportlib.import_module('stu' + 'dy')", "only shows when it runs"),
+        ("trainables/planted.py", "import importlib\nimportlib.import_module(name)", "only shows when it runs"),
         # what each may use from outside
         ("optim/planted.py", "import torchvision", "optim may not use torchvision"),
         ("optim/planted.py", "import scipy.stats", "optim may not use scipy"),
@@ -261,6 +262,7 @@ def test_a_planted_breach_is_found(
         ),
         ("study/sweep/planted.py", "import ray\nfrom ray import tune"),
         ("study/search/deep/planted.py", "import optuna"),
+        ("trainables/plugins.py", "import importlib\nimportlib.import_module(name)"),
         ("study/planted.py", "import trainables.trial as rays\nfrom study.search import ledger"),
         ("study/planted.py", "\n" * 300),
     ],

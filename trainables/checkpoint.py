@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,15 @@ import torch
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-_NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.pt")
+_NAME = re.compile(r"epoch-(?P<epoch>\d{6})-(?P<hash>[0-9a-f]{16})\.pt")
+_BEST = re.compile(r"best-(?P<epoch>\d{6})-(?P<score>-?\d+\.\d{8})-(?P<hash>[0-9a-f]{16})\.pt")
+SPARE_BYTES = 256 << 20  # of disk, that a checkpoint must leave free: databases and logs need room too
 
 State = Mapping[str, Any]
+
+
+class LowDiskError(OSError):
+    """A checkpoint would leave too little of the disk free; those before it are untouched."""
 
 
 class CheckpointMismatchError(ValueError):
@@ -40,7 +47,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The newest `keep` checkpoints of one configuration in one folder.
+    """The newest `keep` checkpoints of one configuration in one folder, and the best of those that were written.
 
     Args:
         folder: made where it does not exist.
@@ -59,10 +66,15 @@ class CheckpointStore:
         for leftover in folder.glob("epoch-*.tmp"):
             leftover.unlink(missing_ok=True)
 
-    def offer(self, epoch: int, state: State, *, last: bool = False) -> None:
-        """Write the state after `epoch` if it is due or the last one, else remember a copy."""
+    def offer(self, epoch: int, state: State, *, last: bool = False, score: float | None = None) -> None:
+        """Write the state after `epoch` if it is due or the last one, else remember a copy.
+
+        The written one with the highest `score` is kept beside the newest.
+        """
         if last or epoch % self.every_epochs == 0:
-            self.save(epoch, state)
+            path = self.save(epoch, state)
+            if score is not None:
+                self._keep_best(path, epoch, score)
         else:
             self._pending = (epoch, copy.deepcopy(dict(state)))
 
@@ -72,10 +84,14 @@ class CheckpointStore:
             self.save(*self._pending)
 
     def save(self, epoch: int, state: State) -> Path:
-        """Write to a temporary file, fsync, rename; then drop what is too old or newer than this."""
+        """Write to a temporary file, fsync, rename; then drop what is too old or newer than this.
+
+        Raises LowDiskError where the disk would run full.
+        """
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "config_digest": self.digest, "epoch": epoch, "state": dict(state)}, buffer)
         data = buffer.getbuffer()
+        self._require_room(len(data))
         path = self.folder / f"epoch-{epoch:06d}-{hashlib.sha256(data).hexdigest()[:16]}.pt"
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -111,16 +127,47 @@ class CheckpointStore:
             return Checkpoint(content["epoch"], content["state"])
         return None
 
+    def best(self) -> Path | None:
+        """The written checkpoint with the highest score; `torch.load` reads it."""
+        found = [(float(match["score"]), path) for match, path in self._named(_BEST)]
+        return max(found)[1] if found else None
+
+    def _keep_best(self, path: Path, epoch: int, score: float) -> None:
+        known = self._named(_BEST)
+        if any(float(match["score"]) >= round(score, 8) and int(match["epoch"]) < epoch for match, _ in known):
+            return
+        hashed = path.stem.rpartition("-")[2]
+        best = self.folder / f"best-{epoch:06d}-{score:.8f}-{hashed}.pt"
+        best.unlink(missing_ok=True)
+        try:
+            os.link(path, best)  # costs no disk while the newest still holds it
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, best)
+        for _, other in known:
+            if other != best:
+                other.unlink(missing_ok=True)
+
+    def _require_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < needed + SPARE_BYTES:
+            raise LowDiskError(
+                f"the disk of {self.folder} has {free >> 20} MiB free, and a checkpoint of {needed >> 20} MiB would "
+                f"leave less than {SPARE_BYTES >> 20} MiB: free some, or choose another folder; the checkpoints "
+                "written before are kept"
+            )
+
+    def _named(self, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+        return [(match, path) for path in self.folder.iterdir() if (match := pattern.fullmatch(path.name))]
+
     def _files(self) -> list[tuple[int, Path]]:
         """(epoch, path), newest first."""
-        found = [(match, path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-        return sorted(((int(match[1]), path) for match, path in found), reverse=True)
+        return sorted(((int(match["epoch"]), path) for match, path in self._named(_NAME)), reverse=True)
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
     match = _NAME.fullmatch(path.name)
     data = path.read_bytes()
-    if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
+    if match is None or hashlib.sha256(data).hexdigest()[:16] != match["hash"]:
         logger.warning("checkpoint %s is damaged (%d bytes, wrong sha256): passed over", path, len(data))
         return None
     try:

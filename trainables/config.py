@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -11,16 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-Scalar = float | int | str | bool
+from trainables.diagnostics.config import DiagnosticsConfig
+from trainables.fields import ConfigError, Scalar, check_types, known_fields, plain_scalars, require_known
+
+__all__ = ["ConfigError", "DataConfig", "DiagnosticsConfig", "Scalar", "TrialConfig", "require_known"]
 
 LR_SCALINGS: Final = ("linear", "sqrt", "none")
-PRECISIONS: Final = ("float32", "bf16")
+PRECISIONS: Final = ("float32", "bf16", "fp16")
 DEVICES: Final = ("cpu", "cuda", "auto")
 ONE_D_LR_NAMES: Final = ("raw", "capped")
-
-
-class ConfigError(ValueError):
-    """A trial's description breaks a rule; the message states the rule, then the value."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,8 @@ class DataConfig:
     name: str = "digits"
     root: str | None = None
     """Folder of the files; None for sets that need none."""
+    download: bool = False
+    """Fetch the files into `root` where they are missing; for sets that can be fetched."""
     split_seed: int = 0
     validation_fraction: float = 0.2
     """Of all items; split out of the training items where the set ships a test split of its own."""
@@ -39,7 +39,7 @@ class DataConfig:
     """What only this data set knows, such as the shape of `synthetic`."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for name in ("validation_fraction", "test_fraction"):
             value = getattr(self, name)
             if not 0.0 < value < 1.0:
@@ -49,11 +49,11 @@ class DataConfig:
                 "data.validation_fraction + data.test_fraction must leave items to train on, but got "
                 f"{self.validation_fraction} + {self.test_fraction}"
             )
-        object.__setattr__(self, "options", _plain_scalars("data.options", self.options))
+        object.__setattr__(self, "options", plain_scalars("data.options", self.options))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> DataConfig:
-        return cls(**_known_fields(cls, values, "data"))
+        return cls(**known_fields(cls, values, "data"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TrialConfig:
     batch_size: int
     """Global: samples per optimizer step."""
     micro_batch_size: int
-    """At most this many samples per forward and backward pass; BatchNorm sees one micro-batch at a time."""
+    """At most this many samples per forward and backward pass of a worker; BatchNorm sees one micro-batch at a time."""
     seed: int
     """Of weights, order and augmentation."""
     init: str = "default"
@@ -79,21 +79,36 @@ class TrialConfig:
     one_d_lr: str | float = "capped"
     augmentation: str = "none"
     precision: str = "float32"
+    """Of forward and backward passes; weights and optimizer stay in float32. fp16 scales its losses."""
+    compile: bool = False
+    """torch.compile the model in training; without effect on the CPU and for CLARS, where it does not pay."""
+    sync_batchnorm: bool = False
+    """BatchNorm over the micro-batches of all workers; needs GPUs."""
+    workers: int = 1
+    """Processes that train together, each on its share of every batch."""
+    task_options: Mapping[str, Scalar] = field(default_factory=dict)
+    """What only this task knows, such as the projector of `barlow_twins`."""
     device: str = "cpu"
     label_smoothing: float = 0.0
     """In training only; validation and test losses are plain."""
     evaluate_test: bool = False
     """Read the test split once, after the last epoch."""
     checkpoint_every_epochs: int = 1
+    keep_checkpoints: int = 2
+    """The newest to keep, beside the best by val/accuracy; a torn file falls back to the one before."""
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    """What is measured beside training; changes nothing of it."""
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self, DataConfig, DiagnosticsConfig)
         for name in (
             "epochs",
             "batch_size",
             "micro_batch_size",
             "base_batch_size",
             "checkpoint_every_epochs",
+            "keep_checkpoints",
+            "workers",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, but got {getattr(self, name)}")
@@ -101,6 +116,10 @@ class TrialConfig:
             raise ConfigError(
                 "micro_batch_size <= batch_size must hold, but got "
                 f"(micro_batch_size={self.micro_batch_size}, batch_size={self.batch_size})"
+            )
+        if self.workers > self.batch_size:
+            raise ConfigError(
+                f"workers <= batch_size must hold, but got (workers={self.workers}, batch_size={self.batch_size})"
             )
         if self.seed < 0:
             raise ConfigError(f"seed must be at least 0, but got {self.seed}")
@@ -112,7 +131,8 @@ class TrialConfig:
             require_known("one_d_lr", self.one_d_lr, (*ONE_D_LR_NAMES, "a positive number"))
         elif not (math.isfinite(self.one_d_lr) and self.one_d_lr > 0):
             raise ConfigError(f"one_d_lr must be 'raw', 'capped' or a positive factor of lr, but got {self.one_d_lr}")
-        object.__setattr__(self, "hyperparameters", _plain_scalars("hyperparameters", self.hyperparameters))
+        object.__setattr__(self, "hyperparameters", plain_scalars("hyperparameters", self.hyperparameters))
+        object.__setattr__(self, "task_options", plain_scalars("task_options", self.task_options))
         base_lr = self.hyperparameters.get("base_lr")
         if isinstance(base_lr, bool) or not isinstance(base_lr, (int, float)) or not base_lr > 0:
             raise ConfigError(f"hyperparameters need base_lr, a positive number, but got {base_lr!r}")
@@ -133,77 +153,16 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TrialConfig:
         """Strict inverse of `to_dict`: unknown, missing and wrongly typed fields raise ConfigError."""
-        known = _known_fields(cls, values, "trial")
+        known = known_fields(cls, values, "trial")
         data = known.get("data")
         if isinstance(data, Mapping):
             known["data"] = DataConfig.from_dict(data)
+        diagnostics = known.get("diagnostics")
+        if isinstance(diagnostics, Mapping):
+            known["diagnostics"] = DiagnosticsConfig.from_dict(diagnostics)
         return cls(**known)
 
     def digest(self) -> str:
         """sha256 of the canonical JSON: the identity of a trial in its checkpoints."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def require_known(what: str, name: str, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError, with the nearest name where there is one, unless `name` is allowed."""
-    if name in allowed:
-        return
-    near = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{what} must be one of {', '.join(allowed)}, but got {name!r}{hint}")
-
-
-def _known_fields(cls: type, values: Mapping[str, object], what: str) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{what} must be a mapping, but got {type(values).__name__}")
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    for name in values:
-        require_known(f"a field of {what}", str(name), tuple(fields))
-    missing = [
-        name
-        for name, item in fields.items()
-        if name not in values and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{what} lacks {', '.join(missing)}")
-    return dict(values)
-
-
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-    "str | float": (str, float, int),
-    "DataConfig": (DataConfig,),
-    "Mapping[str, Scalar]": (Mapping,),
-}
-
-
-def _check_types(config: DataConfig | TrialConfig) -> None:
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        allowed = _TYPES[str(item.type)]
-        # bool is an int to Python, never to a study
-        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            raise ConfigError(f"{item.name} must be of type {item.type}, but got {value!r} ({type(value).__name__})")
-        if float in allowed and isinstance(value, (int, float)):
-            object.__setattr__(config, item.name, float(value))
-
-
-def _plain_scalars(what: str, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Python's own scalars, sorted by name: numpy's would break torch.load(weights_only=True)."""
-    plain: dict[str, Scalar] = {}
-    for name, value in sorted(values.items()):
-        if not isinstance(value, (bool, int, float, str)) and hasattr(value, "item"):
-            value = value.item()
-        elif isinstance(value, float):
-            value = float(value)
-        if not isinstance(value, (bool, int, float, str)):
-            raise ConfigError(f"{what}.{name} must be a number, a string or a boolean, but got {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{what}.{name} must be finite, but got {value}")
-        plain[name] = value
-    return plain

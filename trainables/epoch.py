@@ -1,21 +1,22 @@
-"""One epoch of training: the global batch from micro-batches, the schedule per step."""
+"""One epoch of training: the global batch from workers and micro-batches, the schedule per step."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from trainables.clock import Stopwatch
 from trainables.isolation import derive_seed, generator
-from trainables.measure import DivergedError, Totals
+from trainables.measure import DivergedError
+from trainables.reduction import average_buffers, average_gradients
 from trainables.session import Session
-
-WATCH_SECONDS = 0.5
-"""Between looks at the losses on a device where looking means waiting for it."""
+from trainables.tasks import CoupledTask
+from trainables.tasks.coupled import coupled_gradient
+from trainables.totals import Totals
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Progress:
     """How far a run came, also when an exception ended its epoch."""
 
     step: int = 0  # whole optimizer steps over all epochs
-    images: int = 0  # trained on in this epoch
+    images: int = 0  # trained on in this epoch, over all workers
     training_seconds: float = field(default=0.0)  # of this epoch, evaluation apart
 
     norm_errors: list[Tensor] = field(default_factory=list)  # of each step of this epoch, where norms are estimates
@@ -39,69 +40,143 @@ class Progress:
         return self.images / self.training_seconds if self.training_seconds > 0 else 0.0
 
 
-def train_epoch(session: Session, epoch: int, progress: Progress, poll: Callable[[], None]) -> Totals:
-    """Train for epoch `epoch` (from 1) and return what the task measured on the way, in training mode.
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop does beside training. Each is called by every worker alike."""
 
-    `poll` is called before every micro-batch and may raise to stop. Raises DivergedError at a loss that is
-    not finite: at once on the CPU, where looking is free, elsewhere at the next look, naming the same step.
+    poll: Callable[[], None] = lambda: None
+    """Before every micro-batch; may raise to stop."""
+    look: Callable[[], bool] = lambda: True
+    """After a step on a device where looking at a loss means waiting for it: whether to look now."""
+    stepped: Callable[[int], None] = lambda step: None
+    """After an optimizer step, with its number from 0 over all epochs."""
+
+
+def train_epoch(session: Session, epoch: int, progress: Progress, hooks: Hooks) -> Totals:
+    """Train for epoch `epoch` (from 1) and return what the task measured on the way, over all workers.
+
+    Raises DivergedError at a loss that is not finite: at once on the CPU, where looking is free, elsewhere at the next
+    look, naming the same step.
     """
     config, device = session.config, session.device
     items = len(session.splits.train)
-    order = torch.randperm(items, generator=generator(config.seed, "order", epoch)).to(device)
-    choices = session.augmentation.draw(items, generator(config.seed, "augmentation", epoch)).to(device)
+    order = torch.randperm(items, generator=generator(config.seed, "order", epoch))
+    steps = [order[index * config.batch_size :][: config.batch_size] for index in range(session.steps_per_epoch)]
+    plan = [session.workers.share(batch).tensor_split(session.micro_batches) for batch in steps]
+    read = session.splits.train.batches(chunk for chunks in plan for chunk in chunks)
     # what a model itself draws (dropout) restarts here too: a resumed run needs no random state
-    torch.manual_seed(derive_seed(config.seed, "model", epoch))
+    torch.manual_seed(derive_seed(config.seed, f"model {session.workers.rank}", epoch))
     session.model.train()
     totals = Totals(device)
     losses = torch.zeros(session.steps_per_epoch, device=device)
     first_step = progress.step = (epoch - 1) * session.steps_per_epoch
-    progress.images, progress.training_seconds = 0, 0.0
+    progress.images = 0
     progress.norm_errors.clear()
     seen = 0
-    started = last_look = time.perf_counter()
+    stopwatch = Stopwatch(device)
     try:
-        for index in range(session.steps_per_epoch):
-            batch = order[index * config.batch_size : (index + 1) * config.batch_size]
-            losses[index] = accumulate_gradient(session, batch, choices, totals, poll)
-            if device.type == "cpu" or time.perf_counter() - last_look > WATCH_SECONDS:
+        for index, chunks in enumerate(plan):
+            losses[index] = accumulate_gradient(session, epoch, chunks, read, totals, hooks.poll)
+            if device.type == "cpu" or hooks.look():
                 require_finite_losses(losses[seen : index + 1], first_step + seen, progress)
-                seen, last_look = index + 1, time.perf_counter()
+                seen = index + 1
             session.arm.prepare_step(progress.step)
-            session.arm.optimizer.step()
+            session.scaler.step(session.arm.optimizer)
+            session.scaler.update()
             norms = session.arm.sample_norms
             if norms is not None and norms.mode == "subset" and norms.latest is not None:
                 progress.norm_errors.append(norms.latest.relative_standard_error())
+            hooks.stepped(progress.step)
             progress.step += 1
             progress.images += config.batch_size
         require_finite_losses(losses[seen:], first_step + seen, progress)
     finally:
-        progress.training_seconds = time.perf_counter() - started
+        progress.training_seconds = stopwatch.seconds()
         session.arm.optimizer.zero_grad()
-    return totals
+    average_buffers(session.model, session.workers)
+    return totals.over(session.workers)
 
 
 def accumulate_gradient(
-    session: Session, batch: Tensor, choices: Tensor, totals: Totals, poll: Callable[[], None]
+    session: Session,
+    epoch: int,
+    chunks: Sequence[Tensor],
+    read: Iterator[tuple[Tensor, Tensor]],
+    totals: Totals,
+    poll: Callable[[], None],
 ) -> Tensor:
-    """Leave the gradient of the mean loss over `batch` in the parameters; returns that loss, detached.
+    """Leave the gradient of the global batch's mean loss in the parameters; returns that loss, detached.
 
-    `batch` (batch_size,) are places in the training split, `choices` the epoch's augmentation, one row per
-    place.
+    Args:
+        session: of this worker.
+        epoch: what augmentation is drawn for.
+        chunks: places in the training split of this worker's micro-batches, (size,) int64 each.
+        read: gives their raw images and labels, in this order.
+        totals: takes what the task measures.
+        poll: called before each micro-batch.
     """
     session.arm.optimizer.zero_grad()
+    if isinstance(session.task, CoupledTask):
+        loss = _coupled(session, session.task, epoch, chunks, read, totals, poll)
+    else:
+        loss = _separable(session, epoch, chunks, read, totals, poll)
+    return average_gradients(session.model.parameters(), loss, session.workers)
+
+
+def _separable(
+    session: Session,
+    epoch: int,
+    chunks: Sequence[Tensor],
+    read: Iterator[tuple[Tensor, Tensor]],
+    totals: Totals,
+    poll: Callable[[], None],
+) -> Tensor:
     loss = torch.zeros((), device=session.device)
-    for indices in batch.tensor_split(session.micro_batches):
+    for places in chunks:
         poll()
-        images, labels = session.splits.train.take(indices)
-        images = session.augmentation.apply(images, choices[indices], session.splits.background)
+        images, labels = next(read)
+        if not len(places):  # this worker has fewer samples than others have micro-batches
+            continue
+        views = session.views(images, places, epoch)
         with session.autocast():
-            measured = session.task.measure(session.model, images, labels)
-        # each mean weighs as many samples as it stands for, so the sum is the mean over the whole batch
-        share = measured["loss"] * (len(indices) / len(batch))
-        torch.autograd.backward(share)
+            measured = session.task.loss(session.network, views, labels)
+        # Each mean weighs as many samples as it stands for, so the mean over workers of their sums is the mean over
+        # the whole batch.
+        share = measured["loss"] * (len(places) * session.workers.size / session.config.batch_size)
+        torch.autograd.backward(session.scaler.scale(share))
         loss += share.detach()
-        totals.add(measured, len(indices))
+        totals.add(measured, len(places))
     return loss
+
+
+def _coupled(
+    session: Session,
+    task: CoupledTask,
+    epoch: int,
+    chunks: Sequence[Tensor],
+    read: Iterator[tuple[Tensor, Tensor]],
+    totals: Totals,
+    poll: Callable[[], None],
+) -> Tensor:
+    def views_of(images: Tensor, places: Tensor) -> Callable[[], Sequence[Tensor]]:
+        return lambda: session.views(images, places, epoch)
+
+    micro_batches = []
+    for places in chunks:
+        poll()
+        images, _ = next(read)
+        if len(places):
+            micro_batches.append(views_of(images, places))
+    measured = coupled_gradient(
+        task,
+        session.network,
+        micro_batches,
+        session.workers,
+        autocast=session.autocast,
+        scale=lambda loss: session.scaler.scale(loss * session.workers.size),  # a mean over workers follows
+    )
+    totals.add(measured, sum(len(places) for places in chunks))
+    return measured["loss"].detach()
 
 
 def require_finite_losses(losses: Tensor, first_step: int, progress: Progress) -> None:

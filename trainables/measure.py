@@ -1,4 +1,4 @@
-"""Sums over batches that stay on the device until they are read, evaluation, and the check for divergence."""
+"""Scores of an epoch as report keys, and the check for divergence."""
 
 from __future__ import annotations
 
@@ -6,81 +6,46 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 
-from trainables.data import Split
+from trainables.evaluation import Evaluation
 from trainables.session import Session
+from trainables.totals import Totals
+
+SECTIONS = {"train": "train", "validation": "val", "test": "test"}
+_COUNTS = ("correct", "items")
 
 
 class DivergedError(Exception):
     """Something that must be finite is not; the message says what, and its value."""
 
 
-class Totals:
-    """Loss and counts over batches of unequal size."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.items = 0
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._counts: dict[str, Tensor] = {}
-
-    def add(self, measured: Mapping[str, Tensor], items: int) -> None:
-        """Take in what a task measured on `items` samples, without waiting for the device."""
-        self.items += items
-        self._loss += measured["loss"].detach() * items
-        for name, count in measured.items():
-            if name != "loss":
-                known = self._counts.get(name)
-                self._counts[name] = count.detach() if known is None else known + count.detach()
-
-    def read(self) -> tuple[float, dict[str, float]]:
-        """Mean loss and summed counts; waits for the device."""
-        counts = {name: float(count) for name, count in self._counts.items()}
-        return float(self._loss) / self.items, counts
-
-
-def evaluate(session: Session, split: Split, poll: Callable[[], None]) -> Totals:
-    """The task on a whole split, in evaluation mode and in chunks of the micro-batch size."""
-    session.model.eval()
-    totals = Totals(session.device)
-    everything = torch.arange(len(split), device=session.device)
-    with torch.no_grad():
-        for start in range(0, len(split), session.config.micro_batch_size):
-            poll()
-            indices = everything[start : start + session.config.micro_batch_size]
-            images, labels = split.take(indices)
-            with session.autocast():
-                measured = session.task.measure(session.model, images, labels)
-            totals.add(measured, len(indices))
-    return totals
-
-
-def section(session: Session, name: str, totals: Totals, *, counts: bool = False) -> dict[str, float]:
-    """Report keys of one split: val/loss, val/accuracy; with `counts` also val/correct, val/items.
+def evaluate(session: Session, split: str, poll: Callable[[], None], *, last: bool = False) -> dict[str, float]:
+    """Report keys of "validation" or "test" by the session's task, in evaluation mode.
 
     Raises DivergedError where one of them is not finite.
     """
-    loss, summed = totals.read()
-    keyed = _section(session, name, loss, summed, totals.items, counts)
-    for key, value in keyed.items():
-        if not math.isfinite(value):
-            raise DivergedError(f"{key} is {value}")
-    return keyed
+    session.model.eval()
+    with torch.no_grad():
+        scores = session.task.evaluate(Evaluation(session, poll, last), split)
+    return _finite(SECTIONS[split], scores)
 
 
-def worst_section(session: Session, name: str, split: Split, *, counts: bool = False) -> dict[str, float]:
+def training_scores(session: Session, totals: Totals) -> dict[str, float]:
+    """Report keys of what was measured while training. Raises DivergedError where one of them is not finite."""
+    loss, counts = totals.read()
+    return _finite("train", {"loss": loss, **session.task.metrics(counts, totals.items)})
+
+
+def worst_scores(session: Session, split: str) -> dict[str, float]:
     """The same keys for a split that a diverged run has no score on."""
-    summed = session.task.worst(len(split))
-    return _section(session, name, summed.pop("loss"), summed, len(split), counts)
-
-
-def _section(
-    session: Session, name: str, loss: float, summed: dict[str, float], items: int, counts: bool
-) -> dict[str, float]:
-    values = {"loss": loss, **session.task.metrics(summed, items)}
-    if counts:
-        values |= {**summed, "items": float(items)}
-    return {f"{name}/{key}": value for key, value in values.items()}
+    items = len(session.split(split))
+    worst = session.task.worst(items)
+    if split == "train":
+        measured = session.task.metrics({"correct": worst["accuracy"] * items}, items)
+        worst = {"loss": worst["loss"], **measured}
+    elif split == "validation":
+        worst = {name: value for name, value in worst.items() if name not in _COUNTS}
+    return _keyed(SECTIONS[split], worst)
 
 
 def require_finite_parameters(session: Session) -> None:
@@ -91,3 +56,15 @@ def require_finite_parameters(session: Session) -> None:
     for name, finite in zip(names, torch.isfinite(norms).tolist(), strict=True):
         if not finite:
             raise DivergedError(f"parameter {name} is not finite")
+
+
+def _finite(section: str, scores: Mapping[str, float]) -> dict[str, float]:
+    keyed = _keyed(section, scores)
+    for key, value in keyed.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{key} is {value}")
+    return keyed
+
+
+def _keyed(section: str, scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"{section}/{name}": float(value) for name, value in scores.items()}

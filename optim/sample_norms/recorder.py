@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from optim.base import checked_whole_number
 from optim.sample_norms.layer import Layer, MeanNorms
 from optim.sample_norms.sampling import Sampler
 from optim.sample_norms.watcher import Watcher
@@ -59,7 +60,7 @@ class PerSampleNorms:
             micro-batches together). The norms are the same; with "sum", the gradient itself is B times as large.
         grad_scaler: the `torch.amp.GradScaler` that scales the loss, if one does.
         process_group: the workers to average over, where torch.distributed is initialised; None for all.
-        seed: of the draws in mode "subset".
+        seed: of the draws in mode "subset", `0 <= seed`.
 
     Raises:
         ValueError: an argument breaks its rule, or a weight with more than one dimension belongs to another kind
@@ -87,16 +88,14 @@ class PerSampleNorms:
     ) -> None:
         _require_one_of("mode", mode, MODES)
         _require_one_of("loss_reduction", loss_reduction, REDUCTIONS)
-        if isinstance(subset_size, bool) or not isinstance(subset_size, int) or subset_size < 2:
-            raise ValueError(f"2 <= subset_size must hold for an integer, but got (subset_size={subset_size!r})")
         self.model = model
         self.mode = mode
-        self.subset_size = subset_size
+        self.subset_size = checked_whole_number("subset_size", subset_size, 2)
         self.loss_reduction = loss_reduction
         self.grad_scaler = grad_scaler
         self.process_group = process_group
         self.latest: MeanNorms | None = None  # what `mean_norms` returned last: that of the last step
-        self._sampler = Sampler(subset_size, seed)
+        self._sampler = Sampler(self.subset_size, checked_whole_number("seed", seed, 0))
         self._watcher = Watcher(
             model,
             draw=self._draw if mode == "subset" else None,

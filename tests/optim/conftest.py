@@ -1,4 +1,4 @@
-"""A small training problem on paper: start values and a gradient for every step, the same for torch and for numpy."""
+"""What the tests share: a training problem on paper, ways through an update, a network with independent samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 STEPS = 13
 SHAPES = ((), (5,), (4, 3), (2, 3, 4), (3, 2, 3, 3), (6, 2), (3, 3), (2, 2))
@@ -22,6 +24,8 @@ def _uneven_lr(step: int) -> float:
 
 @dataclass(frozen=True)
 class Problem:
+    """Start values and a gradient for every step, the same for torch and for numpy."""
+
     starts: list[Array]  # one a tensor
     gradients: list[list[Array]]  # [step][tensor]
 
@@ -89,6 +93,8 @@ class GradientNorms:
 
     def mean_norms(self, weights: Sequence[torch.Tensor]) -> SimpleNamespace:
         norms = [torch.zeros(()) if w.grad is None else w.grad.double().norm() for w in weights]
+        home = "meta" if all(norm.is_meta for norm in norms) else "cpu"
+        norms = [torch.zeros_like(norm, device=home) if norm.is_meta else norm for norm in norms]
         return SimpleNamespace(means=torch.stack(norms) if norms else torch.zeros(0))
 
     def clear(self, weights: Sequence[torch.Tensor]) -> None:
@@ -135,3 +141,36 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "foreach":
         monkeypatch.setattr(trust.Bucket, "on_host", property(lambda self: False))
     return str(request.param)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of a classification problem, for the network of `model`, where nothing couples them."""
+
+    images: Tensor  # (12, 3, 6, 6)
+    labels: Tensor  # (12,)
+
+    def loss(self, model: nn.Module, rows: slice = slice(None), reduction: str = "mean") -> Tensor:
+        return F.cross_entropy(model(self.images[rows]), self.labels[rows], reduction=reduction)
+
+    def expected_means(self, model: nn.Module) -> list[float]:
+        """The mean norm of each weight's per-sample gradients, with each sample alone in its batch."""
+        weights = [param for param in model.parameters() if param.ndim > 1]
+        alone = [slice(i, i + 1) for i in range(len(self.labels))]
+        rows = [torch.autograd.grad(self.loss(model, row), weights) for row in alone]
+        return [float(torch.stack([g.norm() for g in of_layer]).mean()) for of_layer in zip(*rows, strict=True)]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5)
+    ).double()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(12, 3, 6, 6, generator=generator, dtype=torch.float64)
+    return Batch(images, torch.randint(0, 5, (12,), generator=generator))

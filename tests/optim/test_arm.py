@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,6 +44,14 @@ def test_knobs_in_epochs_and_back():
     assert back == pytest.approx(dataclasses.astuple(knobs), rel=1e-14)
     with pytest.raises(ValueError, match=r"lambda_=0\.0"):
         PhiKnobs(0.0, 1.0, 1.0, 0.0).to_epochs(5)
+
+
+def test_knobs_of_numbers_of_numpy_are_plain():
+    for knobs in (
+        tvlars_matching(np.int64(2), np.int64(12), np.float32(0.25)),
+        PhiKnobs.from_epochs({"decay_epochs": np.float64(2.0), "delay_epochs": np.int64(3)}, np.int64(5), 1.0),
+    ):
+        assert {type(value) for value in dataclasses.astuple(knobs)} == {float}
 
 
 @pytest.mark.parametrize(

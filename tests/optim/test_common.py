@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from optim import OPTIMIZERS
+from optim import OPTIMIZERS, LayerStats
 
 LAYER_WISE = sorted(name for name, info in OPTIMIZERS.items() if info.layer_wise)
 every = pytest.mark.parametrize("name", sorted(OPTIMIZERS))
@@ -135,6 +135,25 @@ def test_an_added_group_moves_by_its_own_hyperparameters(make, name):
     torch.testing.assert_close(second.detach() - 1, 2 * (first.detach() - 1), rtol=1e-12, atol=0)
 
 
+@layer_wise
+def test_a_group_added_in_training_starts_from_nothing_and_disturbs_nobody(make, problem, name):
+    params, fresh = problem.parameters(), problem.parameters()
+    knobs = {"delay_steps": 1e9, "lambda_": 1.0} if name == "tvlars" else {}  # phi does not move
+    optimizer, alone, late = make(name, params, **knobs), make(name, problem.parameters(), **knobs), None
+    twins = alone.param_groups[0]["params"]
+    for step in range(8):
+        if step == 3:
+            optimizer.add_param_group({"params": fresh, "weight_decay": 0.2})
+            late = make(name, problem.parameters(), weight_decay=0.2, **knobs)
+        gradients = problem.gradients[step]
+        problem.advance(optimizer, params + fresh, step, gradients + gradients)
+        problem.advance(alone, twins, step, gradients)
+        if late is not None:
+            problem.advance(late, late.param_groups[0]["params"], step, gradients)
+    assert_same(values(params), values(twins))
+    assert_same(values(fresh), values(late.param_groups[0]["params"]))
+
+
 @every
 def test_negative_learning_rate_is_refused(make, name):
     with pytest.raises(ValueError, match=r"-0\.1|-1"):
@@ -147,6 +166,20 @@ def test_sparse_gradients_are_refused(make, name):
     table(torch.tensor([1, 2])).sum().backward()
     with pytest.raises(RuntimeError, match=r"must be dense.*\(5, 3\).*torch.sparse_coo"):
         make(name, table.parameters()).step()
+
+
+@layer_wise
+def test_a_sparse_gradient_is_refused_before_any_parameter_moves(make, name):
+    dense, table = torch.nn.Linear(3, 3), torch.nn.Embedding(5, 3, sparse=True)
+    dense(table(torch.tensor([1, 2]))).sum().backward()
+    optimizer = make(name, [{"params": list(dense.parameters())}, {"params": list(table.parameters())}])
+    before = values([*dense.parameters(), *table.parameters()])
+    with pytest.raises(RuntimeError, match="must be dense"):
+        optimizer.step()
+    assert_same(before, values([*dense.parameters(), *table.parameters()]))
+    table.weight.grad = table.weight.grad.to_dense()
+    optimizer.step()
+    assert not torch.equal(before[0], dense.weight)
 
 
 @layer_wise
@@ -186,6 +219,29 @@ def test_mixed_dtypes_in_a_group_do_not_touch_each_other(make, problem, name):
             problem.advance(optimizer, [param], step, [gradient])
     for a, b in zip(mixed, alone, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@layer_wise
+@pytest.mark.parametrize("watched", [False, True], ids=["", "watched"])
+def test_mixed_devices_in_a_group_do_not_touch_each_other(make, problem, name, watched):
+    params, alone = problem.parameters(), problem.parameters()
+    # what is on the meta device has no values: whatever mixes them in fails
+    elsewhere = [torch.nn.Parameter(param.detach().to("meta")) for param in params]
+    mixed = [param for pair in zip(elsewhere, params, strict=True) for param in pair]
+    together, apart = make(name, mixed), make(name, alone)
+    if watched:
+        LayerStats(together)
+    for step, gradients in enumerate(problem.gradients):
+        for param in elsewhere:
+            param.grad = torch.empty_like(param)
+        problem.advance(apart, alone, step, gradients)
+        for group in together.param_groups:
+            group["lr"] = problem.lr(step)
+        for param, gradient in zip(params, gradients, strict=True):
+            param.grad = torch.tensor(gradient)
+        together.step()
+    assert_same(values(params), values(alone))
+    assert all(t.device == param.device for param in mixed for t in together.state[param].values())
 
 
 @layer_wise

@@ -200,7 +200,8 @@ def test_unnamed_parameters_and_bad_sizes_are_refused():
     for knob, value in (("capacity", 0), ("every", 0), ("capacity", 1.5), ("every", True)):
         with pytest.raises(ValueError, match=rf"1 <= {knob} .*{knob}={value}"):
             LayerStats(optimizer, model.named_parameters(), **{knob: value})
-    LayerStats(optimizer, model.named_parameters())
+    stats = LayerStats(optimizer, model.named_parameters(), capacity=np.int64(4), every=np.int64(2))
+    assert type(stats.capacity) is type(stats.every) is int
     optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
     with pytest.raises(RuntimeError, match="make a new LayerStats"):
         optimizer.step()

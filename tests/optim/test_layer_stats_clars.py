@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -45,3 +49,55 @@ def test_ring_holds_what_the_step_used(mode: str) -> None:
             np.testing.assert_allclose(found.lwn[step, index], lwn[name], rtol=1e-6)
             np.testing.assert_allclose(found.lgn[step, index], lgn[name], rtol=1e-6)
             np.testing.assert_allclose(found.trust_ratio[step, index], ratio[name], rtol=1e-6)
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def training(model: nn.Module, **settings: int) -> tuple[CLARS, LayerStats]:
+    norms = PerSampleNorms(model, "subset", subset_size=3)
+    optimizer = CLARS(model.parameters(), lr=0.3, weight_decay=DECAY, trust_coefficient=ETA, sample_norms=norms)
+    return optimizer, LayerStats(optimizer, model.named_parameters(), **settings)
+
+
+def train(model: nn.Module, optimizer: CLARS, steps: range) -> None:
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        inputs, labels = torch.randn(8, 4, generator=generator), torch.randint(0, 3, (8,), generator=generator)
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+
+
+def test_position_and_draws_survive_a_round_trip_mid_training() -> None:
+    model = small_net()
+    optimizer, stats = training(model, capacity=4, every=2)
+    train(model, optimizer, range(3))
+    stats.flush()
+    train(model, optimizer, range(3, 6))
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+
+    twin = copy.deepcopy(model)
+    resumed, loaded = training(twin, capacity=9)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    train(model, optimizer, range(6, 12))
+    train(twin, resumed, range(6, 12))
+    first, second = stats.flush(), loaded.flush()
+    assert first.steps.tolist() == second.steps.tolist() == [4, 6, 8, 10]
+    for field in dataclasses.fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_watching_changes_nothing() -> None:
+    watched, plain = small_net(), small_net()
+    optimizer, _ = training(watched, capacity=2)
+    other, stats = training(plain)
+    stats.detach()
+    train(watched, optimizer, range(5))
+    train(plain, other, range(5))
+    assert all(torch.equal(a, b) for a, b in zip(watched.parameters(), plain.parameters(), strict=True))

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from optim import NoiseScale, gradient_noise_scale, noise_scale_from_norms
+from optim import (
+    NoiseScale,
+    PerSampleNorms,
+    gradient_noise_scale,
+    hessian_ends,
+    noise_scale_from_norms,
+    sam_sharpness,
+)
 from optim.noise_scale import average
 
 # per-sample gradients of a linear loss are the samples themselves: mean and covariance are known exactly
@@ -142,6 +149,25 @@ def test_nothing_of_the_model_changes_and_the_mode_is_recorded():
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
     assert [param.grad is None for param in net.parameters()] == [True] * 5 + [False]
+
+
+def test_diagnostics_between_backward_and_step_do_not_disturb_the_recording():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    data = torch.tensor(SAMPLES)
+
+    def loss(m, x):
+        return (m(x) ** 2).mean()
+
+    norms = PerSampleNorms(net)
+    loss(net, data).backward()
+    expected = norms.mean_norms().means
+    gradients = [param.grad.clone() for param in net.parameters()]
+    gradient_noise_scale(net, loss, [data[:2], data[2:4]], batch_size=2, batchnorm="train")
+    hessian_ends(net, loss, data, batchnorm="train")
+    sam_sharpness(net, loss, data, batchnorm="train")
+    assert torch.equal(norms.mean_norms().means, expected)
+    assert all(torch.equal(param.grad, kept) for param, kept in zip(net.parameters(), gradients, strict=True))
 
 
 def test_unlike_measurements_are_not_averaged():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim import LAMB, LARS, TVLARS
+from optim import CLARS, LAMB, LARS, TVLARS
 
 STEPS = 5
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
@@ -78,7 +79,7 @@ def test_lars(
     assert_near(params, expected, starts, dtype)
 
 
-@given(shapes, seeds, scales, dtypes, momenta, decays, rates, st.floats(1e-6, 5.0), st.floats(0.0, 10.0))
+@given(shapes, seeds, scales, dtypes, momenta, decays, rates, st.floats(1e-6, 5.0), st.floats(0.0, 10.0), st.booleans())
 @QUICK
 def test_tvlars(
     shapes: list[tuple[int, ...]],
@@ -90,14 +91,64 @@ def test_tvlars(
     lr: float,
     lambda_: float,
     delay: float,
+    nesterov: bool,
 ) -> None:
+    nesterov = nesterov and momentum > 0
     starts, gradients = draw(shapes, seed, scale)
     params = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
-    knobs = {"momentum": momentum, "weight_decay": decay, "trust_coefficient": 0.02}
+    knobs = {"momentum": momentum, "weight_decay": decay, "trust_coefficient": 0.02, "nesterov": nesterov}
     run(TVLARS(params, lr, lambda_=lambda_, delay_steps=delay, **knobs), params, gradients)
     phi = [1 / (1 + math.exp(lambda_ * (t - delay))) + 1e-3 for t in range(STEPS)]
     expected = [
-        layer_wise(w, [g[k] for g in gradients], lr, momentum, decay, 0.02, False, phi) for k, w in enumerate(starts)
+        layer_wise(w, [g[k] for g in gradients], lr, momentum, decay, 0.02, nesterov, phi) for k, w in enumerate(starts)
+    ]
+    assert_near(params, expected, starts, dtype)
+
+
+class GivenMeans:
+    """Per-sample norms out of the air, zeros among them; one for each weight and step."""
+
+    def __init__(self, means: Any) -> None:
+        self.means = means  # (steps, parameters)
+        self.known: dict[int, int] = {}  # place of a parameter, by its id
+        self.step = 0
+
+    def mean_norms(self, weights: Any) -> SimpleNamespace:
+        found = [self.means[self.step][self.known[id(weight)]] for weight in weights]
+        return SimpleNamespace(means=torch.tensor(found, dtype=torch.float64))
+
+    def clear(self, weights: Any) -> None:
+        self.step += 1
+
+    def __contains__(self, weight: object) -> bool:
+        return True
+
+
+@given(shapes, seeds, scales, dtypes, momenta, decays, rates, st.booleans(), st.booleans())
+@QUICK
+def test_clars(
+    shapes: list[tuple[int, ...]],
+    seed: int,
+    scale: float,
+    dtype: torch.dtype,
+    momentum: float,
+    decay: float,
+    lr: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    nesterov = nesterov and momentum > 0
+    starts, gradients = draw(shapes, seed, scale)
+    means = np.maximum(np.random.default_rng(seed).normal(loc=1.0, size=(STEPS, len(shapes))), 0) * scale
+    params = [torch.nn.Parameter(torch.tensor(start, dtype=dtype)) for start in starts]
+    given_means = GivenMeans(means)
+    given_means.known = {id(param): k for k, param in enumerate(params)}
+    knobs = {"momentum": momentum, "weight_decay": decay, "trust_coefficient": 0.02, "nesterov": nesterov}
+    run(CLARS(params, lr, sample_norms=given_means, maximize=maximize, **knobs), params, gradients)
+    sign = -1 if maximize else 1
+    expected = [
+        layer_wise(w, [sign * g[k] for g in gradients], lr, momentum, decay, 0.02, nesterov, means=means[:, k])
+        for k, w in enumerate(starts)
     ]
     assert_near(params, expected, starts, dtype)
 
@@ -111,13 +162,16 @@ def layer_wise(
     eta: float,
     nesterov: bool,
     phi: list[float] | None = None,
+    means: Any = None,
 ) -> Any:
+    """LARS, TVLARS with phi, or CLARS with the mean norms, for one tensor: (steps,) each."""
     w, buffer = start.copy(), np.zeros_like(start)
     for t, g in enumerate(gradients):
         adapted = w.ndim > 1
         d = g + decay * w if adapted else g
-        norms = np.sqrt((w**2).sum()), np.sqrt((d**2).sum())
-        q = eta * norms[0] / norms[1] if adapted and min(norms) > 0 else 1.0
+        of_weight = np.sqrt((w**2).sum())
+        divisor = np.sqrt((d**2).sum()) if means is None else means[t] + decay * of_weight
+        q = eta * of_weight / divisor if adapted and min(of_weight, divisor) > 0 else 1.0
         q *= phi[t] if phi else 1.0
         buffer = momentum * buffer + q * d
         w = w - lr * (q * d + momentum * buffer if nesterov else buffer)

@@ -1,6 +1,8 @@
 import copy
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -252,6 +254,25 @@ def test_an_unknown_arm_is_refused_with_the_known_ones(model):
             total_steps=1,
             hyperparameters={},
         )
+
+
+@pytest.mark.parametrize("name", sorted(ARMS))
+def test_numbers_of_numpy_do_not_reach_the_state(model, name):
+    knobs = {knob: np.float64(value) for knob, value in NEEDED[ARMS[name].schedule].items()}
+    sizes = {
+        "lr": np.float64(0.5),
+        "steps_per_epoch": np.int64(5),
+        "total_steps": np.int64(50),
+        "one_d_lr": np.float32(2),
+    }
+    arm = arm_of(name, model, **sizes, weight_decay=np.float64(0.1), **knobs)
+    arm.prepare_step(np.int64(1))
+    file = io.BytesIO()
+    torch.save(arm.optimizer.state_dict(), file)
+    file.seek(0)
+    groups = torch.load(file, weights_only=True)["param_groups"]
+    assert [group["initial_lr"] for group in groups] == [0.5, 1.0]
+    assert {type(arm.lr), type(arm.lr_factor(1)), type(arm.lr_effective(1))} == {float}
 
 
 @pytest.mark.parametrize("name", sorted(ARMS))

@@ -7,19 +7,22 @@ from torch import Tensor, nn
 
 from optim import PerSampleNorms
 from optim.sample_norms import norms as ways
+from optim.sample_norms.terms import FEW_CHANNELS
 
 CONVOLUTIONS = {
     "plain": {},
     "strided with a rest": {"stride": 3, "padding": 1},
     "dilated": {"dilation": 2, "padding": 2},
     "grouped": {"groups": 2, "padding": 1},
-    "depthwise": {"groups": 4, "padding": 1, "stride": 2},
+    "depthwise": {"groups": None, "padding": 1, "stride": 2},
     "same": {"padding": "same"},
     "same, even kernel": {"padding": "same", "kernel_size": 4, "dilation": 1},
     "valid": {"padding": "valid", "bias": False},
     "reflected": {"padding": 1, "padding_mode": "reflect", "stride": 2},
     "replicated": {"padding": 2, "padding_mode": "replicate", "groups": 4},
     "circular, same, even kernel": {"padding": "same", "padding_mode": "circular", "kernel_size": 2},
+    "reflected, same, dilated": {"padding": "same", "padding_mode": "reflect", "dilation": 2},
+    "all at once": {"padding": 3, "padding_mode": "circular", "groups": 2, "stride": 2, "dilation": 2},
     "one by one": {"kernel_size": 1, "stride": 2},
 }
 
@@ -68,12 +71,23 @@ def check(model: nn.Module, inputs: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
+@pytest.mark.parametrize("channels", [4, FEW_CHANNELS], ids=["windows", "convolution"])
 @pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolutions(dimensions, options):
+def test_convolutions(dimensions, channels, options):
     torch.manual_seed(0)
     kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1]
-    layer = kind(4, 8, **{"kernel_size": 3, **options}).double()
-    check(layer, torch.randn(3, 4, *(7, 6, 8)[:dimensions], dtype=torch.float64))
+    groups = options.get("groups", 1) or channels
+    layer = kind(channels, 8, **{"kernel_size": 3, **options, "groups": groups}).double()
+    check(layer, torch.randn(3, channels, *(7, 6, 8)[:dimensions], dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("samples", [1, 3])
+def test_memory_layout_of_images_does_not_matter(samples):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 12, 3, padding=1).double().to(memory_format=torch.channels_last)
+    images = torch.randn(samples, 16, 5, 4, dtype=torch.float64)
+    check(layer, images.to(memory_format=torch.channels_last))
 
 
 def test_uneven_kernels_strides_and_paddings():
@@ -97,13 +111,25 @@ def test_embedding_adds_up_the_places_of_a_word(shape, padding_idx):
     check(nn.Embedding(4, 5, padding_idx=padding_idx).double(), tokens)
 
 
-def test_embedding_scaled_by_frequency():
+@pytest.mark.parametrize("padding_idx", [None, 0])
+def test_embedding_whose_rows_are_renormalised_in_the_forward_pass(padding_idx):
     torch.manual_seed(0)
-    layer = nn.Embedding(4, 5, scale_grad_by_freq=True).double()
+    layer = nn.Embedding(6, 5, padding_idx=padding_idx, max_norm=0.5).double()
+    before = layer.weight.detach().clone()
+    check(layer, torch.randint(0, 6, (4, 7)))
+    assert not torch.equal(before, layer.weight)
+
+
+@pytest.mark.parametrize("padding_idx", [None, 0])
+def test_embedding_scaled_by_frequency(padding_idx):
+    torch.manual_seed(0)
+    layer = nn.Embedding(4, 5, scale_grad_by_freq=True, padding_idx=padding_idx).double()
     tokens = torch.tensor([[0, 0, 1], [0, 2, 1]])
     directions = torch.randn(2, 3, 5, dtype=torch.float64)
     norms = PerSampleNorms(layer, loss_reduction="sum")
     (layer(tokens) * directions).sum().backward()
+    if padding_idx is not None:
+        directions[tokens == padding_idx] = 0
     counts = torch.tensor([3, 2, 1, 0])[tokens].unsqueeze(-1)
     terms = [torch.zeros(4, 5, dtype=torch.float64).index_add_(0, tokens[i], (directions / counts)[i]) for i in (0, 1)]
     torch.testing.assert_close(sum(terms), layer.weight.grad, rtol=1e-12, atol=0)  # the terms are the gradient's
@@ -131,6 +157,26 @@ def test_a_module_called_twice_sums_before_the_norm(in_a_row):
     check(Twice(nn.Linear(6, 6).double(), True), torch.randn(4, 5, 6, dtype=torch.float64))
     if not in_a_row:
         check(Twice(nn.Embedding(5, 3).double(), False), torch.randint(0, 5, (4, 6)))
+
+
+def test_a_module_under_two_names_is_one_layer():
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 5).double()
+    check(nn.Sequential(layer, nn.Tanh(), layer), torch.randn(4, 5, dtype=torch.float64))
+
+
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(input=x)
+
+
+def test_an_input_given_by_keyword_is_seen():
+    torch.manual_seed(0)
+    check(ByKeyword().double(), torch.randn(4, 5, dtype=torch.float64))
 
 
 class Tied(nn.Module):

@@ -6,66 +6,38 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from optim import CLARS, MeanNorms, PerSampleNorms
 
 B = 12
 
 
-@pytest.fixture
-def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 5)
-    ).double()
-
-
-@pytest.fixture
-def batch() -> tuple[Tensor, Tensor]:
-    return torch.randn(B, 3, 6, 6, dtype=torch.float64), torch.randint(0, 5, (B,))
-
-
-def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor], rows: slice = slice(None), **options: str) -> Tensor:
-    return F.cross_entropy(model(batch[0][rows]), batch[1][rows], **options)
-
-
-def means_of(norms: PerSampleNorms) -> list[float]:
-    return norms.mean_norms().means.tolist()
-
-
-def expected_means(model: nn.Module, batch: tuple[Tensor, Tensor]) -> list[float]:
-    weights = [param for param in model.parameters() if param.ndim > 1]
-    rows = [torch.autograd.grad(loss_of(model, batch, slice(i, i + 1)), weights) for i in range(B)]
-    return [float(torch.stack([g.norm() for g in of_layer]).mean()) for of_layer in zip(*rows, strict=True)]
-
-
 def test_micro_batch_norms_are_those_of_whole_gradients(model, batch):
     weights = [model[0].weight, model[4].weight]
-    halves = [torch.autograd.grad(loss_of(model, batch, rows), weights) for rows in (slice(0, 6), slice(6, B))]
+    halves = [torch.autograd.grad(batch.loss(model, rows), weights) for rows in (slice(0, 6), slice(6, B))]
     expected = [float((a.norm() + b.norm()) / 2) for a, b in zip(*halves, strict=True)]
     for reduction in ("mean", "sum"):
         norms = PerSampleNorms(model, "micro_batch", loss_reduction=reduction)
         for rows in (slice(0, 6), slice(6, B)):
             share = 0.5 if reduction == "mean" else 1.0
-            (loss_of(model, batch, rows, reduction=reduction) * share).backward()
+            (batch.loss(model, rows, reduction=reduction) * share).backward()
         found = norms.mean_norms()
         assert found.mode == "micro_batch"
         assert found.means.tolist() == pytest.approx(expected, rel=1e-12)
         assert found.standard_errors.isnan().all()
-        assert found.means.tolist() != pytest.approx(expected_means(model, batch), rel=0.1)
+        assert found.means.tolist() != pytest.approx(batch.expected_means(model), rel=0.1)
         norms.remove()
         model.zero_grad()
 
 
 def test_subset_is_unbiased_and_its_standard_error_honest(model, batch):
-    expected = np.array(expected_means(model, batch))
+    expected = np.array(batch.expected_means(model))
     norms = PerSampleNorms(model, "subset", subset_size=4)
     draws, errors = [], []
     for _ in range(400):
         model.zero_grad()
-        loss_of(model, batch, slice(0, 7)).mul(7 / B).backward()  # micro-batches: each gives its share
-        loss_of(model, batch, slice(7, B)).mul(5 / B).backward()
+        batch.loss(model, slice(0, 7)).mul(7 / B).backward()  # micro-batches: each gives its share
+        batch.loss(model, slice(7, B)).mul(5 / B).backward()
         found = norms.mean_norms()
         draws.append(found.means.numpy())
         errors.append(found.standard_errors.numpy())
@@ -79,8 +51,8 @@ def test_subset_is_unbiased_and_its_standard_error_honest(model, batch):
 
 def test_a_subset_of_all_is_exact(model, batch):
     norms = PerSampleNorms(model, "subset", subset_size=B)
-    loss_of(model, batch).backward()
-    assert means_of(norms) == pytest.approx(expected_means(model, batch), rel=1e-12)
+    batch.loss(model).backward()
+    assert norms.mean_norms().means.tolist() == pytest.approx(batch.expected_means(model), rel=1e-12)
     assert norms.latest.standard_errors.tolist() == [0.0, 0.0]
 
 
@@ -92,8 +64,8 @@ def test_relative_standard_error():
 def test_draws_follow_the_seed_and_the_state_and_leave_the_global_generator(model, batch):
     def draw(norms: PerSampleNorms) -> list[float]:
         model.zero_grad()
-        loss_of(model, batch).backward()
-        return means_of(norms)
+        batch.loss(model).backward()
+        return norms.mean_norms().means.tolist()
 
     first = PerSampleNorms(model, "subset", subset_size=3, seed=1)
     before = torch.get_rng_state()
@@ -113,7 +85,7 @@ def test_draws_follow_the_seed_and_the_state_and_leave_the_global_generator(mode
 
 def test_training_with_a_grad_scaler_that_skips_a_step(model, batch):
     model.float()
-    inputs = batch[0].float()
+    inputs = batch.images.float()
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     norms = PerSampleNorms(model, grad_scaler=scaler)
     optimizer = CLARS(model.parameters(), lr=0.1, sample_norms=norms)
@@ -122,12 +94,12 @@ def test_training_with_a_grad_scaler_that_skips_a_step(model, batch):
     for step in range(4):
         optimizer.zero_grad()
         bad = inputs * float("inf") if step == 1 else inputs
-        scaler.scale(F.cross_entropy(model(bad), batch[1])).backward()
+        scaler.scale(F.cross_entropy(model(bad), batch.labels)).backward()
         scaler.step(optimizer)
         scaler.update()
         if step != 1:
             plain.zero_grad()
-            F.cross_entropy(twin(inputs), batch[1]).backward()
+            F.cross_entropy(twin(inputs), batch.labels).backward()
             plain.step()
     assert scaler.get_scale() == 512.0
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):

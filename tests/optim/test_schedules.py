@@ -1,6 +1,7 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -192,3 +193,24 @@ def test_works_as_a_factor_of_lambda_lr(factor):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(2.0 * factor(step), rel=1e-15)
         optimizer.step()
         scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments"),
+    [
+        (warmup_cosine, (1, 4, 9)),
+        (warmup_cosine, (6, 4, 9, 0.25)),
+        (polynomial_decay, (1, 9, 2.0, 0.5, 4)),
+        (polynomial_decay, (6, 9, 0.5, 0.25, 4)),
+        (sigmoid_decay, (1, 0.5, 4.0, 0.75, 0.125)),
+        (sigmoid_decay, (7, 0.5, 4.0, 0.75, 0.125)),
+        (batch_scale, (512, "linear")),
+        (batch_scale, (512, "sqrt")),
+        (constant, (3,)),
+    ],
+)
+def test_numbers_of_numpy_give_the_same_plain_float(schedule, arguments):
+    kinds = {int: np.int64, float: np.float32, str: str}
+    found = schedule(*(kinds[type(value)](value) for value in arguments))
+    assert type(found) is float
+    assert found == schedule(*arguments)  # in double precision, too

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from optim import LARS, TVLARS, sigmoid_decay
+from optim import LARS, TVLARS, sigmoid_decay, tvlars
 
 ETA = 0.05
 
@@ -91,7 +91,11 @@ def test_is_lars_times_phi_at_the_first_step():
 
 @pytest.mark.parametrize("step", [0, 3, 10**6, 10**15])
 @pytest.mark.parametrize("lambda_", [0.0, 1e-6, 0.3, 1e300])
-def test_phi_on_the_device_is_that_of_the_schedule(step, lambda_):
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_phi_on_host_and_device_is_that_of_the_schedule(monkeypatch, step, lambda_, where):
+    if where == "device":  # as in a compiled step, where nothing may be read on the host
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        monkeypatch.setattr(tvlars, "sigmoid_decay", None)
     weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
     optimizer = TVLARS([weight], lr=1.0, lambda_=lambda_, delay_steps=7, momentum=0.0)
     optimizer.state[weight]["step"] = torch.tensor(step)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from optim.registry import ARMS
 from optim.sample_norms.recorder import MODES
@@ -20,8 +20,9 @@ from search_spaces.catalog import (
 )
 from trainables import augment, initialization, models, tasks
 from trainables.config import DataConfig
-from trainables.data import DATASETS, load_data
-from trainables.data.splits import stratified_indices
+from trainables.data import DATASETS
+from trainables.data.facts import data_facts
+from trainables.data.stratify import stratified_indices
 
 
 def test_tables_equal_the_registries() -> None:
@@ -42,7 +43,7 @@ def test_augmentations_exist() -> None:
     offered = {name for facts in DATA.values() for name in facts.augmentations}
     assert offered <= set(augment.AUGMENTATIONS)
     for name in offered:
-        augment.build_augmentation(name)
+        augment.build_augmentation(name, image_size=8)
 
 
 def _sized() -> list[DataFacts]:
@@ -51,24 +52,25 @@ def _sized() -> list[DataFacts]:
 
 @pytest.mark.parametrize("facts", _sized(), ids=lambda facts: facts.name)
 def test_sizes_are_what_the_data_set_gives(facts: DataFacts) -> None:
-    config = DataConfig(facts.name)
-    splits = load_data(config)
-    assert facts.items is not None
-    assert split_sizes(facts.items, config.validation_fraction, config.test_fraction) == SplitSizes(
-        len(splits.train), len(splits.validation), len(splits.test)
+    found = data_facts(DataConfig(facts.name))
+    assert (found.items, found.test_items, found.classes, found.image_size) == (
+        facts.items,
+        facts.test_items,
+        facts.classes,
+        facts.image_size,
     )
-    assert facts.classes == splits.classes == len(torch.unique(splits.train.labels))
-    assert facts.image_size == splits.image_shape[-1]
+    assert facts.ships_test == (found.test_items is not None)
 
 
-def test_digits_split() -> None:
+def test_split_sizes() -> None:
     assert split_sizes(1797, 0.2, 0.2) == SplitSizes(1077, 360, 360)
+    assert split_sizes(50_000, 0.1, 0.2, test_items=10_000) == SplitSizes(45_000, 5_000, 10_000)
 
 
 @pytest.mark.parametrize("items", [50, 100, 1797, 60_000])
 def test_sizes_are_rounded_as_the_splitter_rounds(items: int) -> None:
     # 0.07 * 100 is a hair above 7 in binary
-    labels = torch.arange(items).remainder(5).numpy()
+    labels = np.arange(items) % 5
     for fraction in (0.07, 0.1, 0.14, 0.2, 0.28, 0.29, 0.333):
         cut = stratified_indices(labels, validation_fraction=fraction, test_fraction=0.2, seed=0)
         expected = SplitSizes(len(cut.train), len(cut.validation), len(cut.test))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,48 @@ def untimed() -> Callable[[Report], Report]:
 def assert_same() -> Callable[[object, object], None]:
     """Equality bit for bit of nested containers with tensors."""
     return _assert_same
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """From source to the name of a module of the user's that holds it; forgotten after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written: list[str] = []
+
+    def write(source: str) -> str:
+        # a name of its own: an import is remembered
+        name = f"own_{tmp_path.name}_{len(written)}"
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+        written.append(name)
+        return name
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run_workers(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Run a test file as the script of two processes: what each of them, told its rank and a folder, saves there."""
+
+    def run(script: str) -> list[Any]:
+        root = Path(__file__).parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, script, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE
+            )
+            for rank in range(2)
+        ]
+        try:
+            errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+        return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+    return run
 
 
 def _untimed(report: Report) -> Report:

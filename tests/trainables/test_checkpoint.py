@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from trainables import checkpoint
 from trainables.checkpoint import CheckpointMismatchError, CheckpointStore
 
 CPU = torch.device("cpu")
@@ -24,11 +26,11 @@ def files(folder: Path) -> list[Path]:
 
 
 def loaded_epoch(folder: Path) -> int | None:
-    checkpoint = CheckpointStore(folder, DIGEST).load(CPU)
-    if checkpoint is None:
+    found = CheckpointStore(folder, DIGEST).load(CPU)
+    if found is None:
         return None
-    assert torch.equal(checkpoint.state["weight"], torch.full((3, 2), float(checkpoint.epoch)))
-    return checkpoint.epoch
+    assert torch.equal(found.state["weight"], torch.full((3, 2), float(found.epoch)))
+    return found.epoch
 
 
 @pytest.fixture
@@ -116,3 +118,50 @@ def test_every_epochs_writes_when_due_last_or_flushed(tmp_path: Path) -> None:
     assert loaded_epoch(tmp_path) == 4
     store.flush()
     assert len(files(tmp_path)) == 2
+
+
+def epochs_of(folder: Path, kind: str) -> list[int]:
+    return [int(path.name.split("-")[1]) for path in files(folder) if path.name.startswith(kind)]
+
+
+def test_the_best_stays_beside_the_newest(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, DIGEST)
+    assert store.best() is None
+    best_so_far = []
+    for epoch, score in enumerate((0.1, 0.5, 0.5, 0.3, -0.2, 0.4), start=1):
+        if epoch == 4:  # a resumed run knows the best by its name
+            store = CheckpointStore(tmp_path, DIGEST)
+        store.offer(epoch, state(float(epoch)), score=score)
+        best_so_far += epochs_of(tmp_path, "best")
+    assert best_so_far == [1, 2, 2, 2, 2, 2]  # the earlier of equals
+    assert epochs_of(tmp_path, "epoch") == [5, 6]
+    best = store.best()
+    assert best is not None
+    assert torch.load(best, weights_only=True)["epoch"] == 2
+    assert loaded_epoch(tmp_path) == 6
+
+
+def test_a_run_taken_up_before_its_best_finds_it_anew(tmp_path: Path) -> None:
+    """Its newest checkpoint was torn, so that the epochs after the one before are trained once more."""
+    store = CheckpointStore(tmp_path, DIGEST)
+    store.offer(1, state(1.0), score=0.2)
+    store.offer(2, state(2.0), score=0.9)
+    store.offer(2, state(2.0), score=0.9)
+    assert epochs_of(tmp_path, "best") == [2]
+
+
+def test_keeps_as_many_as_asked(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, DIGEST, keep=3)
+    for epoch in range(1, 6):
+        store.offer(epoch, state(float(epoch)))
+    assert epochs_of(tmp_path, "epoch") == [3, 4, 5]
+
+
+def test_low_disk_is_noticed_before_it_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(folder)
+    free = checkpoint.SPARE_BYTES + 100
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(checkpoint.LowDiskError, match=r"has 256 MiB free.*free some, or choose another folder"):
+        CheckpointStore(folder, DIGEST).save(4, state(4.0))
+    assert files(folder) == before
+    assert loaded_epoch(folder) == 3

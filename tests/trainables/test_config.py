@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.config import ConfigError, DataConfig, TrialConfig
+from trainables.config import ConfigError, DataConfig, DiagnosticsConfig, TrialConfig
 
 Make = Callable[..., TrialConfig]
 
@@ -44,10 +44,16 @@ def test_digest_tells_every_field_apart(make_config: Make) -> None:
         "one_d_lr": "raw",
         "augmentation": "none",
         "precision": "bf16",
+        "compile": True,
+        "sync_batchnorm": True,
+        "workers": 2,
+        "task_options": {"projector": "8-8"},
         "device": "auto",
         "label_smoothing": 0.1,
         "evaluate_test": True,
         "checkpoint_every_epochs": 2,
+        "keep_checkpoints": 3,
+        "diagnostics": DiagnosticsConfig(curvature=1),
     }
     assert set(changes) == {item.name for item in dataclasses.fields(TrialConfig)}
     digests = {dataclasses.replace(config, **{name: value}).digest() for name, value in changes.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 import torch
@@ -12,18 +12,43 @@ from torch import nn
 
 from optim.registry import build_arm
 from trainables.config import TrialConfig
-from trainables.data import DataSplits, Split
-from trainables.epoch import Progress, accumulate_gradient, require_finite_losses, train_epoch
+from trainables.data.splits import ResidentSplit
+from trainables.epoch import Hooks, Progress, accumulate_gradient, require_finite_losses, train_epoch
 from trainables.isolation import generator
-from trainables.measure import DivergedError, Totals, evaluate
+from trainables.measure import DivergedError, evaluate
 from trainables.session import Session, build_session
+from trainables.tasks import Classification, TaskFacts
+from trainables.totals import Totals
 
 Make = Callable[..., TrialConfig]
 CPU = torch.device("cpu")
 
 
-def nothing() -> None:
-    pass
+HOOKS = Hooks()
+
+
+@dataclasses.dataclass(frozen=True)
+class InDouble:
+    """The normalisation of the set, in float64."""
+
+    inner: Callable[[torch.Tensor], torch.Tensor]
+    peak: float
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner(images).double()
+
+
+def gradient(session: Session, batch: torch.Tensor, totals: Totals) -> torch.Tensor:
+    """As `train_epoch` calls it in epoch 2."""
+    chunks = batch.tensor_split(session.micro_batches)
+    return accumulate_gradient(session, 2, chunks, session.splits.train.batches(chunks), totals, HOOKS.poll)
+
+
+def inputs(session: Session, places: torch.Tensor, epoch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model sees of these samples, by another way: one view of all images at once."""
+    train = session.splits.train
+    assert isinstance(train, ResidentSplit)
+    return session.views(train.images[places], places, epoch)[0], train.labels[places]
 
 
 def double_session(config: TrialConfig) -> Session:
@@ -33,8 +58,8 @@ def double_session(config: TrialConfig) -> Session:
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 4)
     ).double()
-    splits: DataSplits = session.splits
-    train = Split(splits.train.images.double(), splits.train.labels)
+    normalisation = InDouble(session.splits.normalisation, session.splits.normalisation.peak)
+    splits = dataclasses.replace(session.splits, normalisation=normalisation)  # type: ignore[arg-type]
     arm = build_arm(
         config.arm,
         model.named_parameters(),
@@ -44,28 +69,26 @@ def double_session(config: TrialConfig) -> Session:
         model=model,
         hyperparameters={"momentum": 0.0, "nesterov": False},
     )
-    return dataclasses.replace(session, model=model, arm=arm, splits=dataclasses.replace(splits, train=train))
+    return dataclasses.replace(session, model=model, network=model, arm=arm, splits=splits)
 
 
 @pytest.mark.parametrize("micro", [1, 7, 20, 33, 40])
 def test_gradient_equals_one_shot(make_config: Make, micro: int) -> None:
     session = double_session(make_config("sgd", micro_batch_size=micro))
     batch = torch.randperm(120, generator=torch.Generator().manual_seed(1))[:40]
-    offsets = session.augmentation.draw(120, torch.Generator().manual_seed(2))
     for parameter in session.model.parameters():
         parameter.grad = torch.full_like(parameter, 7.0)  # left over from another step
     totals = Totals(CPU)
-    loss = accumulate_gradient(session, batch, offsets, totals, nothing)
-    images, labels = session.splits.train.take(batch)
-    images = session.augmentation.apply(images, offsets[batch], session.splits.background)
+    loss = gradient(session, batch, totals)
+    images, labels = inputs(session, batch)
     expected_loss = F.cross_entropy(session.model(images), labels)
     expected = torch.autograd.grad(expected_loss, list(session.model.parameters()))
     assert float(loss) == pytest.approx(expected_loss.item(), rel=1e-6)
     assert totals.read()[0] == pytest.approx(expected_loss.item(), rel=1e-12)
     assert totals.items == 40
-    for parameter, gradient in zip(session.model.parameters(), expected, strict=True):
+    for parameter, wanted in zip(session.model.parameters(), expected, strict=True):
         assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(parameter.grad, wanted, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("micro", [1, 7, 20, 40])
@@ -73,9 +96,7 @@ def test_norms_of_samples_equal_one_shot(make_config: Make, micro: int) -> None:
     """Against the samples' gradients taken one by one."""
     session = double_session(make_config("clars", micro_batch_size=micro))
     batch = torch.randperm(120, generator=torch.Generator().manual_seed(1))[:40]
-    offsets = session.augmentation.draw(120, torch.Generator().manual_seed(2))
-    images, labels = session.splits.train.take(batch)
-    images = session.augmentation.apply(images, offsets[batch], session.splits.background)
+    images, labels = inputs(session, batch)
     weights = [session.model[0].weight, session.model[4].weight]  # type: ignore[index]
     session.model.eval()  # not recorded, and with GroupNorm the same
     norms = torch.zeros(2, dtype=torch.float64)
@@ -83,8 +104,8 @@ def test_norms_of_samples_equal_one_shot(make_config: Make, micro: int) -> None:
         loss = F.cross_entropy(session.model(image), label)
         norms += torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, weights)]) / len(batch)
     session.model.train()
-    accumulate_gradient(session, batch, offsets, Totals(CPU), nothing)
-    evaluate(session, session.splits.train, nothing)
+    gradient(session, batch, Totals(CPU))
+    evaluate(session, "validation", HOOKS.poll)
     assert session.arm.sample_norms is not None
     found = session.arm.sample_norms.mean_norms()
     assert found.names == ("0.weight", "4.weight")
@@ -96,7 +117,7 @@ def test_errors_of_estimated_norms_are_those_of_this_epoch(make_config: Make) ->
     session, progress = build_session(make_config("clars", hyperparameters=knobs)), Progress()
     assert progress.norm_standard_error is None
     for epoch in (1, 2):
-        train_epoch(session, epoch, progress, nothing)
+        train_epoch(session, epoch, progress, HOOKS)
         assert len(progress.norm_errors) == 3
         assert progress.norm_standard_error == pytest.approx(sum(map(float, progress.norm_errors)) / 3, rel=1e-6)
     progress.norm_errors[1] = torch.tensor(torch.inf)
@@ -106,17 +127,18 @@ def test_errors_of_estimated_norms_are_those_of_this_epoch(make_config: Make) ->
 def test_each_image_once_an_epoch_in_an_order_of_its_own(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     session = double_session(make_config("sgd", batch_size=60, augmentation="none"))
     seen: list[torch.Tensor] = []
-    take = Split.take
+    batches = ResidentSplit.batches
 
-    def record(split: Split, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(indices)
-        return take(split, indices)
+    def record(split: ResidentSplit, chunks: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        chunks = list(chunks)
+        seen.extend(chunks)
+        return batches(split, chunks)
 
-    monkeypatch.setattr(Split, "take", record)
+    monkeypatch.setattr(ResidentSplit, "batches", record)
     orders = []
     for epoch in (1, 2, 1):
         seen.clear()
-        train_epoch(session, epoch, Progress(), nothing)
+        train_epoch(session, epoch, Progress(), HOOKS)
         orders.append(torch.cat(seen))
         assert torch.equal(orders[-1].sort().values, torch.arange(120))
     assert not torch.equal(orders[0], orders[1])
@@ -125,18 +147,12 @@ def test_each_image_once_an_epoch_in_an_order_of_its_own(make_config: Make, monk
 
 def test_augmentation_is_drawn_anew_each_epoch(make_config: Make) -> None:
     session = double_session(make_config("sgd"))
-    drawn: list[torch.Tensor] = []
-    draw = session.augmentation.draw
-
-    def record(items: int, source: torch.Generator) -> torch.Tensor:
-        drawn.append(draw(items, source))
-        return drawn[-1]
-
-    session = dataclasses.replace(session, augmentation=dataclasses.replace(session.augmentation, draw=record))
-    for epoch in (1, 2, 1):
-        train_epoch(session, epoch, Progress(), nothing)
-    assert not torch.equal(drawn[0], drawn[1])
-    assert torch.equal(drawn[0], drawn[2])
+    places = torch.arange(120)
+    first, second, again = (inputs(session, places, epoch)[0] for epoch in (1, 2, 1))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again)
+    # what happens to a sample does not depend on the batch that it stands in
+    assert torch.equal(inputs(session, places[70:75], 1)[0], first[70:75])
 
 
 def test_steps_are_plain_gradient_descent(make_config: Make) -> None:
@@ -146,14 +162,15 @@ def test_steps_are_plain_gradient_descent(make_config: Make) -> None:
     orders: list[torch.Tensor] = []
     for epoch in (1, 2):
         progress = Progress()
-        train_epoch(session, epoch, progress, nothing)
+        train_epoch(session, epoch, progress, HOOKS)
         assert (progress.step, progress.images) == (3 * epoch, 120)
         assert all(parameter.grad is None for parameter in session.model.parameters())
         orders.append(torch.randperm(120, generator=generator(config.seed, "order", epoch)))
     step = 0
     for order in orders:
         for batch in order.view(3, 40):
-            loss = F.cross_entropy(twin.model(twin.splits.train.images[batch]), twin.splits.train.labels[batch])
+            images, labels = inputs(twin, batch)
+            loss = F.cross_entropy(twin.model(images), labels)
             gradients = torch.autograd.grad(loss, list(twin.model.parameters()))
             with torch.no_grad():
                 for parameter, gradient in zip(twin.model.parameters(), gradients, strict=True):
@@ -165,10 +182,21 @@ def test_steps_are_plain_gradient_descent(make_config: Make) -> None:
 
 def test_divergence_names_the_step_and_stops_before_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     session = build_session(make_config(augmentation="none"))
-    session.splits.train.images[17] = torch.nan  # one image poisons the step that it falls in
+    task = session.task
+
+    class Poisoned(Classification):
+        def loss(
+            self, model: nn.Module, views: Sequence[torch.Tensor], labels: torch.Tensor
+        ) -> dict[str, torch.Tensor]:
+            measured = task.loss(model, views, labels)
+            hit = (views[0].flatten(1) == poison).all(dim=1).any()
+            return {**measured, "loss": torch.where(hit, torch.nan, measured["loss"])}
+
+    poison = inputs(session, torch.tensor([17]))[0].flatten()  # one image poisons the step that it falls in
+    session = dataclasses.replace(session, task=Poisoned(TaskFacts(4)))
     progress = Progress()
     with pytest.raises(DivergedError, match="train/loss is nan"):
-        train_epoch(session, 2, progress, nothing)
+        train_epoch(session, 2, progress, HOOKS)
     order = torch.randperm(120, generator=generator(session.config.seed, "order", 2))
     assert progress.step == 3 + int((order == 17).nonzero()) // 40
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from trainables import loop
 from trainables.config import ConfigError, DataConfig, TrialConfig
-from trainables.data import DataSplits, load_data
-from trainables.loop import Report, describe, train
+from trainables.data import load_data
+from trainables.facts import describe
+from trainables.loop import Report, train
 from trainables.tasks import TASKS, Classification
 
 Make = Callable[..., TrialConfig]
@@ -41,15 +42,17 @@ def plant_task(monkeypatch: pytest.MonkeyPatch, poison: Callable[[nn.Module, int
     class Planted(Classification):
         calls = 0
 
-        def measure(self, model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            measured = super().measure(model, images, labels)
+        def loss(self, model: nn.Module, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+            return self._poisoned(model, super().loss(model, views, labels))
+
+        def _measure(self, model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            return self._poisoned(model, super()._measure(model, images, labels))
+
+        def _poisoned(self, model: nn.Module, measured: dict[str, Tensor]) -> dict[str, Tensor]:
             self.calls += 1
             return {**measured, "loss": measured["loss"] + poison(model, self.calls)}
 
-    def build(config: TrialConfig, splits: DataSplits) -> Planted:
-        return Planted(classes=splits.classes)
-
-    monkeypatch.setitem(TASKS, "classification", build)
+    monkeypatch.setitem(TASKS, "classification", Planted)
 
 
 def test_reports(make_config: Make) -> None:

@@ -12,8 +12,9 @@ from torch import nn
 
 from trainables import loop
 from trainables.config import DataConfig, TrialConfig
-from trainables.epoch import Progress, train_epoch
-from trainables.loop import Report, describe, train
+from trainables.epoch import Hooks, Progress, train_epoch
+from trainables.facts import describe
+from trainables.loop import Report, train
 from trainables.measure import evaluate
 from trainables.models import MODELS
 from trainables.session import Session, build_session
@@ -121,7 +122,7 @@ def test_at_one_lr_every_layer_moves_less_far_than_with_lars(make_config: Make) 
         knobs = make_config("lars").hyperparameters
         session = build_session(make_config(arm, hyperparameters=knobs, batch_size=120, micro_batch_size=120))
         before = [weight.detach().clone() for weight in session.model.parameters() if weight.ndim > 1]
-        train_epoch(session, 1, Progress(), lambda: None)
+        train_epoch(session, 1, Progress(), Hooks())
         after = [weight.detach() for weight in session.model.parameters() if weight.ndim > 1]
         moved[arm] = [float((b - a).norm()) for a, b in zip(before, after, strict=True)]
         session.close()
@@ -132,7 +133,7 @@ def test_evaluation_is_not_recorded(clars: Make) -> None:
     session = build_session(clars())
     norms = session.arm.sample_norms
     assert norms is not None
-    evaluate(session, session.splits.validation, lambda: None)
+    evaluate(session, "validation", lambda: None)
     with pytest.raises(RuntimeError, match=r"need a backward pass .* but there was none"):
         norms.mean_norms()
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.measure import (
     DivergedError,
-    Totals,
     evaluate,
     require_finite_parameters,
-    section,
-    worst_section,
+    training_scores,
+    worst_scores,
 )
 from trainables.session import build_session
+from trainables.totals import Totals
 
 Make = Callable[..., TrialConfig]
 
@@ -32,18 +32,18 @@ def test_evaluation_equals_numpy_whatever_the_chunks(make_config: Make, chunk: i
     session = build_session(make_config(micro_batch_size=chunk))
     before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
     polls: list[int] = []
-    totals = evaluate(session, session.splits.validation, lambda: polls.append(1))
+    values = evaluate(session, "test", lambda: polls.append(1))
     assert len(polls) == math.ceil(40 / chunk)
+    images, labels = next(iter(session.splits.test.batches([torch.arange(40)])))
     session.model.eval()
     with torch.no_grad():
-        logits = session.model(session.splits.validation.images).double().numpy()
-    truth = session.splits.validation.labels.numpy()
+        logits = session.model(session.clean(images)).double().numpy()
+    truth = labels.numpy()
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    values = section(session, "val", totals, counts=True)
-    assert values["val/loss"] == pytest.approx(-log_p[np.arange(40), truth].mean(), rel=1e-5)
-    assert values["val/correct"] == (logits.argmax(axis=1) == truth).sum()
-    assert values["val/accuracy"] == values["val/correct"] / 40
-    assert values["val/items"] == 40
+    assert values["test/loss"] == pytest.approx(-log_p[np.arange(40), truth].mean(), rel=1e-5)
+    assert values["test/correct"] == (logits.argmax(axis=1) == truth).sum()
+    assert values["test/accuracy"] == values["test/correct"] / 40
+    assert values["test/items"] == 40
     # not even the running statistics move
     for name, tensor in session.model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -57,21 +57,37 @@ def test_totals_weigh_by_items() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_section_must_be_finite(make_config: Make, value: float) -> None:
+def test_scores_must_be_finite(make_config: Make, value: float) -> None:
     session = build_session(make_config())
     totals = Totals(torch.device("cpu"))
     totals.add({"loss": torch.tensor(value), "correct": torch.tensor(1)}, 2)
-    with pytest.raises(DivergedError, match=f"val/loss is {value}"):
-        section(session, "val", totals)
+    with pytest.raises(DivergedError, match=f"train/loss is {value}"):
+        training_scores(session, totals)
 
 
-def test_worst_section_has_the_same_keys(make_config: Make) -> None:
-    session = build_session(make_config())
-    totals = evaluate(session, session.splits.test, nothing)
-    for counts in (False, True):
-        worst = worst_section(session, "test", session.splits.test, counts=counts)
-        assert set(worst) == set(section(session, "test", totals, counts=counts))
-        assert (worst["test/loss"], worst["test/accuracy"]) == (pytest.approx(math.log(4)), 0.25)
+@pytest.mark.parametrize("classes", [4, 12])
+def test_worst_scores_have_the_same_keys(make_config: Make, classes: int) -> None:
+    data = DataConfig("synthetic", options={"items": 200, "classes": classes})
+    session = build_session(make_config(data=data))
+    for split, section in (("validation", "val"), ("test", "test")):
+        worst = worst_scores(session, split)
+        assert set(worst) == set(evaluate(session, split, nothing))
+        assert worst[f"{section}/loss"] == pytest.approx(math.log(classes))
+        assert worst[f"{section}/accuracy"] == pytest.approx(1 / classes)
+        assert worst.get(f"{section}/top5_accuracy", 5 / 12) == pytest.approx(5 / 12)
+    assert worst_scores(session, "train") == pytest.approx(
+        {"train/loss": math.log(classes), "train/accuracy": 1 / classes}
+    )
+
+
+def test_top_five_equals_numpy(make_config: Make) -> None:
+    session = build_session(make_config(data=DataConfig("synthetic", options={"items": 200, "classes": 12})))
+    images, labels = next(iter(session.splits.validation.batches([torch.arange(40)])))
+    session.model.eval()
+    with torch.no_grad():
+        best = np.argsort(-session.model(session.clean(images)).numpy(), axis=1)[:, :5]
+    hits = [label in row for label, row in zip(labels.tolist(), best.tolist(), strict=True)]
+    assert evaluate(session, "validation", nothing)["val/top5_accuracy"] == pytest.approx(np.mean(hits))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -50,7 +50,7 @@ def test_weights_are_channels_last(make_config: Make) -> None:
 
 def test_bf16_is_a_matter_of_the_forward_pass(make_config: Make) -> None:
     session = build_session(make_config(precision="bf16"))
-    images, _ = session.splits.train.take(torch.arange(4))
+    images = session.clean(next(iter(session.splits.train.batches([torch.arange(4)])))[0])
     with session.autocast():
         assert session.model(images).dtype == torch.bfloat16
     assert all(parameter.dtype == torch.float32 for parameter in session.model.parameters())

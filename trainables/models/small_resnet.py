@@ -1,21 +1,28 @@
-"""Models by name: factories taking (in_channels, classes, image_size); models return (batch, classes)."""
+"""Residual networks of basic blocks for small images (He et al., arXiv 1512.03385, section 4.2)."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.config import require_known
 
-ModelFactory = Callable[[int, int, int], nn.Module]
+class PaddedShortcut(nn.Module):
+    """Every second pixel, with `extra` channels of zeros: the paper's option A, which has no parameters."""
+
+    def __init__(self, stride: int, extra: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.extra = extra
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, C, H, W) -> (batch, C + extra, ceil(H / stride), ceil(W / stride))."""
+        return F.pad(images[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, projected where shapes change (He et al., arXiv 1512.03385)."""
+    """Two 3x3 convolutions and a shortcut; where shapes change it is a projection (option B), or padded (option A)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, padded: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(out_channels)
@@ -23,8 +30,12 @@ class BasicBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            self.shortcut = (
+                PaddedShortcut(stride, out_channels - in_channels)
+                if padded
+                else nn.Sequential(
+                    nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+                )
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -35,7 +46,14 @@ class BasicBlock(nn.Module):
 class SmallResNet(nn.Module):
     """A stem at full resolution, a stage of basic blocks a width, halving from the second on, mean pooling."""
 
-    def __init__(self, in_channels: int, classes: int, widths: tuple[int, ...], blocks_per_stage: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        widths: tuple[int, ...],
+        blocks_per_stage: int = 1,
+        padded_shortcuts: bool = False,
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False),
@@ -46,7 +64,8 @@ class SmallResNet(nn.Module):
         previous = widths[0]
         for stage, width in enumerate(widths):
             for block in range(blocks_per_stage):
-                blocks.append(BasicBlock(previous, width, stride=2 if stage > 0 and block == 0 else 1))
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(BasicBlock(previous, width, stride, padded=padded_shortcuts))
                 previous = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(previous, classes)
@@ -64,10 +83,7 @@ def resnet8(in_channels: int, classes: int, image_size: int) -> nn.Module:
     return SmallResNet(in_channels, classes, widths=(16, 32, 64))
 
 
-MODELS: dict[str, ModelFactory] = {"resnet8": resnet8}
-
-
-def build_model(name: str, *, in_channels: int, classes: int, image_size: int) -> nn.Module:
-    """Weights are drawn from torch's global generator. Raises ConfigError on an unknown name."""
-    require_known("model", name, tuple(MODELS))
-    return MODELS[name](in_channels, classes, image_size)
+def resnet20(in_channels: int, classes: int, image_size: int) -> nn.Module:
+    """The paper's ResNet-20 for CIFAR-10, with its padded shortcuts: 269,722 parameters (0.27M, its table 6)."""
+    del image_size  # pooling takes any
+    return SmallResNet(in_channels, classes, widths=(16, 32, 64), blocks_per_stage=3, padded_shortcuts=True)
