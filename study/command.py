@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from study.errors import StudyError
+from study.names import INTERRUPTED_EXIT_CODE
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,9 +23,29 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise StudyError(f"{message}; see {self.prog} --help")
 
+    def add_study(self, nargs: str | None = None) -> None:
+        """The study that was begun, as every command that looks at one takes it."""
+        self.add_argument(
+            "study", nargs=nargs, metavar="STUDY", help="a study that was begun: its name, its study file or its folder"
+        )
+
     def add_home(self) -> None:
         """The option that says where all studies live."""
         self.add_argument("--home", metavar="DIR", help="folder of all studies (default: STUDY_HOME, or ./studies)")
+
+
+def answer(parser: Parser, arguments: Sequence[str] | None, act: Callable[[argparse.Namespace], int]) -> int:
+    """Parse and act; a reader that closes the pipe and Ctrl-C end the command without a traceback."""
+    try:
+        return act(parser.parse_args(arguments))
+    except StudyError as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # What Python still holds for the closed pipe would raise once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def complain(error: StudyError) -> int:

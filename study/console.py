@@ -28,6 +28,15 @@ def header(spec: Spec, plan: Plan) -> str:
         f"{plan.name}: {_count(len(spec.arms), 'arm')}, {_count(len(plan.blocks), 'block')}, "
         f"{_count(len(plan.cells), 'cell')}",
         *textwrap.wrap(spec.question, WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+    ]
+    if plan.replay is not None:
+        split = "validation" if plan.replay.phase == "search" else "test"
+        lines.append(
+            f"  replay   one trial, seed {plan.replay.seed}, split seed {plan.replay.split_seed}, {plan.most_epochs:,} "
+            f"epochs; it reads the {split} split"
+        )
+        return "\n".join(lines)
+    lines += [
         f"  search   {_count(plan.searches, 'search', 'es')} ({_count(len(plan.cells), 'cell')} x "
         f"{_count(plan.repeats, 'repeat')}) of {_count(plan.trials_per_search, 'trial')}, {spec.search.method}, {stop}"
         + (f", reduction factor {stopping.reduction_factor}" if rungs else ""),

@@ -5,18 +5,24 @@ It knows none of Ray, Optuna and MLflow; the sweep calls it, one event at a time
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from study.control import Control
 from study.home import StudyHome
+from study.interrupts import stop_requested
 from study.jobs import Job, trial_config
 from study.plan import Plan
 from study.progress import Progress
-from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, Ending
+from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, STOPPED_BY_USER, Ending, TrialRecord
+from study.rungs import Verdict
 from study.search.ledger import Ledger
 from study.spec import Spec
+from study.spending import Spending
+from study.storage import Storage
 from study.tracking.tracker import Tracker
 from study.work import WorkQueue
 from trainables.config import TrialConfig
@@ -24,6 +30,7 @@ from trainables.config import TrialConfig
 Report = Mapping[str, float]
 # A stopped trial's actor may still be writing its last checkpoint: its folder is cleared a while later.
 CHECKPOINT_GRACE_SECONDS = 20.0
+KEEP_SECONDS = 30.0  # between notes of what a session has spent: what a kill can make us forget
 MOST_NOTED = 200  # characters of a crash on the console; its folder has the whole
 
 
@@ -39,15 +46,24 @@ class Coordinator:
         tracker: Tracker,
         progress: Progress,
         clock: Callable[[], float] = time.monotonic,
+        storage: Storage | None = None,
+        spending: Spending | None = None,
+        keep: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
+        self.ended_by: str | None = None  # the budget that was spent before everything was done
         self._spec = spec
         self._home = home
+        self._storage = storage or Storage(home, None, "")
         self._ledger = ledger
-        self._queue = WorkQueue(plan, ledger)
+        self._control = Control(home.control)
+        self._queue = WorkQueue(plan, ledger, closed=self._control.requests().cells)
         self._tracker = tracker
         self._progress = progress
         self._clock = clock
+        self._spending = spending or Spending(spec.budget, 1.0, clock=clock)
+        self._keep = keep
+        self._kept = clock()
         self._jobs: dict[str, Job] = {}
         self._started: dict[str, float] = {}
         self._last: dict[str, Report] = {}
@@ -56,17 +72,52 @@ class Coordinator:
     def start_job(self) -> Job | None:
         """The next job, entered everywhere as running; None where nothing can start now."""
         job = self._queue.next_job()
-        if job is None:
-            return None
+        if job is not None:
+            self._enter(job)
+        return job
+
+    def _enter(self, job: Job) -> None:
         self._jobs[job.key] = job
         self._started[job.key] = self._clock()
+        self._spending.started(job.key, job.cell.name)
         self._home.trial(job.folder).mkdir(parents=True, exist_ok=True)
         config = self.config_of(job)
         told = {**config.to_dict(), "lr": config.lr}
         del told["device"]  # "auto" here; the trial's facts name it
         self._tracker.begin_trial(job, told)
         self._progress.started(job.key)
-        return job
+
+    def stopping(self) -> bool:
+        """Whether the sweep is to end now: a stop was asked for, or the budget is spent."""
+        if self.ended_by is None and not self.finished():
+            self.ended_by = self._spending.spent()
+        return stop_requested() or self.ended_by is not None
+
+    def settle_cut_off(self, stops: Callable[[Job, TrialRecord], Verdict | None]) -> None:
+        """End the trials of an earlier session that were cut off at a rung which stops them; nothing of them is run.
+
+        Args:
+            stops: the verdict that ends a trial, if there is one.
+        """
+        for job in self._ledger.cut_off_jobs():
+            verdict = stops(job, self._ledger.record(job.number))
+            if verdict is not None:
+                self._enter(job)
+                self._last[job.key] = self._report_at(job, verdict.epoch, verdict.value)
+                self._ledger.report(job, {verdict.epoch: verdict.value})
+                self._end(job.key, PRUNED, None)
+
+    def _report_at(self, job: Job, epoch: int, value: float) -> Report:
+        """What a trial reported of an epoch in an earlier session."""
+        with contextlib.suppress(OSError, ValueError), self._reports(job).open(encoding="utf-8") as file:
+            for line in file:
+                report = json.loads(line)
+                if report["epoch"] == epoch:
+                    return report
+        return {"epoch": float(epoch), self.plan.metric: value}
+
+    def _reports(self, job: Job) -> Path:
+        return self._home.trial(job.folder) / "reports.jsonl"
 
     def finished(self) -> bool:
         """Whether nothing is left to start, now or later."""
@@ -79,7 +130,7 @@ class Coordinator:
         return trial_config(self._spec, self.plan, job)
 
     def checkpoints_of(self, job: Job) -> str:
-        return str(self._home.trial(job.folder) / "checkpoints")
+        return self._storage.of_trial(job.folder)
 
     def rungs_of(self, job: Job) -> Sequence[int]:
         """Epochs at which the job must wait for a verdict."""
@@ -102,7 +153,7 @@ class Coordinator:
         if not new:
             return
         self._ledger.report(job, {int(report["epoch"]): float(report[self.plan.metric]) for report in new})
-        with (self._home.trial(job.folder) / "reports.jsonl").open("a", encoding="utf-8") as file:
+        with self._reports(job).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(report) + "\n" for report in new)
         self._progress.epochs(len(new))
 
@@ -112,8 +163,15 @@ class Coordinator:
         self._end(key, state, reason)
 
     def end_pruned(self, key: str) -> None:
-        """A rung stopped a trial."""
-        self._end(key, PRUNED, None)
+        """A rung stopped a trial, or the user did."""
+        asked = self.stop_asked(key)
+        if asked:
+            self._progress.note(f"{key} {STOPPED_BY_USER}")
+        self._end(key, PRUNED, STOPPED_BY_USER if asked else None)
+
+    def stop_asked(self, key: str) -> bool:
+        """Whether the user wants a trial to end."""
+        return key in self._control.requests().trials
 
     def note_crash(self, key: str, traceback: str, *, final: bool) -> None:
         """A trial raised or its process died; kept with the trial. A final crash makes it failed."""
@@ -129,8 +187,13 @@ class Coordinator:
             self._end(key, FAILED, reason)
 
     def tick(self) -> None:
-        """Now and then: the progress line, and checkpoints that nobody needs any more."""
+        """Now and then: the progress line, what the user asks for, and checkpoints that nobody needs any more."""
         self._progress.tick()
+        if self._clock() - self._kept > KEEP_SECONDS:
+            self._kept = self._clock()
+            self._keep()
+        for cell in self._queue.keep_closed(self._control.requests().cells):
+            self._progress.note(f"{cell} starts no further trials: {STOPPED_BY_USER}")
         now = self._clock()
         while self._settled and now - self._settled[0][0] > CHECKPOINT_GRACE_SECONDS:
             self._drop_checkpoints(self._settled.pop(0)[1])
@@ -140,7 +203,12 @@ class Coordinator:
         for _, job in self._settled:
             self._drop_checkpoints(job)
         self._settled.clear()
+        self._storage.close()
         self._progress.close()
+
+    def running(self) -> int:
+        """How many jobs have started and not ended."""
+        return len(self._started)
 
     def interrupted(self) -> tuple[str, ...]:
         """Keys of the jobs that were cut off; their checkpoints stay."""
@@ -158,10 +226,11 @@ class Coordinator:
             reason=reason,
             wall_seconds=self._clock() - self._started.pop(key),
         )
+        self._spending.ended(key)
         self._ledger.end(job, ending)
         self._tracker.end_trial(job, ending)
         self._progress.ended(job, ending)
         self._settled.append((self._clock(), job))
 
     def _drop_checkpoints(self, job: Job) -> None:
-        shutil.rmtree(self.checkpoints_of(job), ignore_errors=True)
+        self._storage.drop(job.folder)

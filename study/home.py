@@ -6,14 +6,18 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from study.errors import StudyError
 
 DEFAULT_HOME = "studies"
+_LOCK_ATTEMPTS = 4
+_LOCK_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,21 @@ class StudyHome:
     def facts(self) -> Path:
         """The study's own account of itself: spec, hash, sessions, versions."""
         return self.folder / "study.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver, whose process id and host stand in it."""
+        return self.folder / "lock"
+
+    @property
+    def control(self) -> Path:
+        """What the user asks of the driver while it runs: a line for each trial or cell to stop."""
+        return self.folder / "control.jsonl"
+
+    @property
+    def rungs(self) -> Path:
+        """The verdicts of early stopping, in the order that they were made."""
+        return self.folder / "rungs.jsonl"
 
     @property
     def report(self) -> Path:
@@ -86,17 +105,16 @@ class StudyHome:
         Raises:
             StudyError: another process holds it.
         """
-        with (self.folder / "lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with self.lock.open("a+") as file:
+            if not _taken(file):
                 file.seek(0)
-                owner = file.read().strip() or "unknown"
+                pid, _, host = file.read().strip().partition(" ")
                 raise StudyError(
-                    f"the study '{self.name}' is already running here (process {owner}); wait for it or stop it"
-                ) from None
+                    f"the study '{self.name}' is already running here (process {pid or 'unknown'}"
+                    f"{f' on {host}' if host else ''}); wait for it, or stop it: python -m study.stop {self.name}"
+                )
             file.truncate(0)
-            file.write(str(os.getpid()))
+            file.write(f"{os.getpid()} {socket.gethostname()}")
             file.flush()
             yield
 
@@ -115,6 +133,17 @@ class StudyHome:
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         write_atomically(self.facts, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def _taken(file: IO[str]) -> bool:
+    """Take the lock; tried again for a moment, because a command that only looks at the study holds it for an instant."""
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE_SECONDS if attempt < _LOCK_ATTEMPTS - 1 else 0)
+    return False
 
 
 def home_root(given: str | None) -> Path:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search_spaces import Value
+from search_spaces.catalog import DATA
+from study import datasets
+from study.arms import TASK_PREFIX
 from study.plan import Cell, Plan, derive_seed
-from study.records import CONFIRM, SEARCH
+from study.records import AUDIT, CONFIRM, RERANK, SEARCH
 from study.spec import Spec
-from trainables.config import DataConfig, TrialConfig
+from trainables.config import DataConfig, DiagnosticsConfig, TrialConfig
 
 # Knobs that a space may search but that are no hyperparameters of the optimizer or its schedule.
 _TRIAL_KNOBS = ("init", "batch_size")
+_LETTERS = {SEARCH: "t", RERANK: "r", CONFIRM: "c", AUDIT: "a"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Job:
     number: int  # study-wide, from 0
     cell: Cell
     repeat: int
-    phase: str  # SEARCH or CONFIRM
+    phase: str  # SEARCH, RERANK, CONFIRM or AUDIT
     index: int  # within its cell, repeat and phase, from 0
     params: Mapping[str, Value]  # what the search chose
     seed: int
@@ -30,7 +34,7 @@ class Job:
     @property
     def key(self) -> str:
         """The job's name: stable over resumes, unique in its study."""
-        letter = {SEARCH: "t", CONFIRM: "c"}[self.phase]
+        letter = _LETTERS[self.phase]
         return f"{self.cell.name}/r{self.repeat}/{letter}{self.index}"
 
     @property
@@ -41,12 +45,25 @@ class Job:
 
 def trial_seed(plan: Plan, repeat: int, phase: str, index: int) -> int:
     """Seed of weights and data order: fresh for each trial, the same for every arm, so that arms are paired."""
+    if plan.replay is not None:
+        return plan.replay.seed
     return derive_seed(plan.seed, "train", phase, repeat, index)
 
 
 def split_seed(plan: Plan, cell: Cell, repeat: int) -> int:
-    """Seed of the data split: the same for every arm; drawn anew in each repeat where the data set is resplit."""
-    return derive_seed(plan.seed, "split", repeat if cell.block.data.resplit else 0)
+    """Seed of the data split: the same for every arm; drawn anew in each repeat where the data set is resplit.
+
+    A set with a test split of its own keeps one validation split.
+    """
+    if plan.replay is not None:
+        return plan.replay.split_seed
+    data = cell.block.data
+    return derive_seed(plan.seed, "split", repeat if data.resplit and not DATA[data.name].ships_test else 0)
+
+
+def data_config(plan: Plan, cell: Cell, repeat: int) -> DataConfig:
+    """The data of a cell's trials in one repeat."""
+    return datasets.data_config(cell.block.data, split_seed(plan, cell, repeat))
 
 
 def trial_config(spec: Spec, plan: Plan, job: Job) -> TrialConfig:
@@ -56,16 +73,18 @@ def trial_config(spec: Spec, plan: Plan, job: Job) -> TrialConfig:
     batch_size = int(chosen.get("batch_size", block.batch_size))
     return TrialConfig(
         arm=cell.arm,
-        hyperparameters={name: value for name, value in chosen.items() if name not in _TRIAL_KNOBS},
-        data=DataConfig(
-            name=block.data.name,
-            root=block.data.root,
-            split_seed=split_seed(plan, cell, job.repeat),
-            validation_fraction=block.data.validation_fraction,
-            test_fraction=block.data.test_fraction,
-        ),
+        hyperparameters={
+            name: value
+            for name, value in chosen.items()
+            if name not in _TRIAL_KNOBS and not name.startswith(TASK_PREFIX)
+        },
+        data=data_config(plan, cell, job.repeat),
         model=block.model,
-        task=spec.task,
+        task=spec.task_name,
+        task_options={
+            **spec.task_options,
+            **{name.removeprefix(TASK_PREFIX): chosen[name] for name in chosen if name.startswith(TASK_PREFIX)},
+        },
         epochs=block.epochs,
         batch_size=batch_size,
         micro_batch_size=min(batch_size, block.micro_batch_size),
@@ -80,4 +99,9 @@ def trial_config(spec: Spec, plan: Plan, job: Job) -> TrialConfig:
         label_smoothing=spec.train.label_smoothing,
         evaluate_test=job.phase == CONFIRM,
         checkpoint_every_epochs=spec.train.checkpoint_every_epochs,
+        keep_checkpoints=spec.train.keep_checkpoints,
+        compile=spec.train.compile,
+        sync_batchnorm=spec.train.sync_batchnorm,
+        workers=spec.resources.workers,
+        diagnostics=DiagnosticsConfig(**spec.diagnostics.model_dump()),
     )

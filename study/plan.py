@@ -7,12 +7,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from search_spaces import ARM_SPACES, SLOW_START_KNOBS, Choice, Dimension, Float, Int, Space, Value
-from search_spaces.catalog import DATA, SplitSizes, split_sizes
-from search_spaces.knobs import knobs_of
+from search_spaces import SLOW_START_KNOBS, Choice, Dimension, Float, Int, Space, SpaceError, Value
+from search_spaces.catalog import SplitSizes, split_sizes
+from study.arms import TASK_PREFIX, knobs_of_arm, space_of, task_space
+from study.datasets import facts_of
 from study.errors import StudyError
-from study.sections import DataSpec
+from study.points import Point, search_points
+from study.sections import DataSpec, ReplaySpec
 from study.spec import Spec
 
 LARGEST_AUTOMATIC_MICRO_BATCH = 2048
@@ -44,6 +47,9 @@ class Cell:
     arm: str
     block: Block
     space: Space
+    trials: int  # of one search
+    points: tuple[Point, ...] = ()  # which its first trials take; all of them where a grid is swept
+    warm: tuple[Point, ...] = ()  # which the next trials take: an earlier study's best
 
     @property
     def dimensions(self) -> Mapping[str, Dimension]:
@@ -60,18 +66,31 @@ class Plan:
     blocks: tuple[Block, ...]
     cells: tuple[Cell, ...]
     repeats: int
-    trials_per_search: int
     confirm_seeds: int
     seed: int
     spec_hash: str
+    rerank: int = 0  # how many of a search's best are run once more before one is confirmed
+    audit: float = 0.0  # fraction of a cell's stopped trials that are run to the end after all
+    equalize: bool = False  # further trials until the searches of a block have spent the same
+    grid: bool = False  # every search sweeps its cell's `points`
+    replay: ReplaySpec | None = None  # one trial of another study, in the place of a search
 
     @property
     def searches(self) -> int:
         return len(self.cells) * self.repeats
 
     @property
+    def trials_per_search(self) -> int:
+        """Of every cell alike; of the largest where a grid is swept."""
+        return max(cell.trials for cell in self.cells)
+
+    @property
     def search_trials(self) -> int:
-        return self.searches * self.trials_per_search
+        return self.repeats * sum(cell.trials for cell in self.cells)
+
+    @property
+    def rerank_runs(self) -> int:
+        return self.repeats * sum(self.reranked(cell) for cell in self.cells)
 
     @property
     def confirm_runs(self) -> int:
@@ -79,25 +98,36 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        return self.search_trials + self.confirm_runs
+        """All that is planned; audits and further trials up to equal spending come on top, as the searches go."""
+        return self.search_trials + self.rerank_runs + self.confirm_runs
 
     @property
     def most_epochs(self) -> int:
         """Epochs if no trial stops early."""
-        per_search = self.trials_per_search + self.confirm_seeds
-        return sum(cell.block.epochs * per_search * self.repeats for cell in self.cells)
+        return sum(self.most_epochs_of(cell) for cell in self.cells)
 
     @property
     def most_samples(self) -> int:
         """Training samples if no trial stops early (a searched batch size may drop a few more an epoch)."""
-        per_search = self.trials_per_search + self.confirm_seeds
         return sum(
-            cell.block.epochs * cell.block.steps_per_epoch * cell.block.batch_size * per_search * self.repeats
-            for cell in self.cells
+            self.most_epochs_of(cell) * cell.block.steps_per_epoch * cell.block.batch_size for cell in self.cells
         )
 
+    def most_epochs_of(self, cell: Cell) -> int:
+        """Epochs of one cell, over all repeats, if no trial stops early."""
+        return cell.block.epochs * (cell.trials + self.reranked(cell) + self.confirm_seeds) * self.repeats
+
+    def reranked(self, cell: Cell) -> int:
+        """How many of a search's trials are re-ranked, if that many train to the end."""
+        candidates = min(self.rerank, cell.trials)
+        return candidates if candidates > 1 else 0
+
     def cell(self, name: str) -> Cell:
-        return next(cell for cell in self.cells if cell.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Cell]:
+        return {cell.name: cell for cell in self.cells}
 
 
 def derive_seed(*parts: str | int) -> int:
@@ -119,7 +149,8 @@ def make_plan(spec: Spec) -> Plan:
     blocks: list[Block] = []
     cells: list[Cell] = []
     for data, model, one_d_lr, batch in settings:
-        sizes = split_sizes(_items(data), data.validation_fraction, data.test_fraction)
+        facts = facts_of(data)
+        sizes = split_sizes(facts.items, data.validation_fraction, data.test_fraction, facts.test_items)
         batch_size = sizes.train if batch == "full" else int(batch)
         _check_batch(batch_size, sizes, data.name, "train.batch_size")
         suffix = f"/{data.name}/{model.name}" if several_data else ""
@@ -136,7 +167,7 @@ def make_plan(spec: Spec) -> Plan:
             one_d_lr=one_d_lr,
             precision="float32" if spec.train.precision == "auto" else spec.train.precision,
             sizes=sizes,
-            classes=DATA[data.name].classes or 0,
+            classes=facts.classes,
             rungs=rungs,
         )
         blocks.append(block)
@@ -145,7 +176,7 @@ def make_plan(spec: Spec) -> Plan:
             for size in _searched_batch_sizes(space):
                 _check_batch(size, sizes, data.name, f"space.{arm}.batch_size")
             label = f"Bany{suffix}" if "batch_size" in space.dimensions else block.label
-            cells.append(Cell(f"{arm}/{label}", arm, block, space))
+            cells.append(Cell(f"{arm}/{label}", arm, block, space, *search_points(spec, arm, space)))
     labels = [block.label for block in blocks]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
@@ -158,20 +189,33 @@ def make_plan(spec: Spec) -> Plan:
         metric=spec.search.metric,
         blocks=tuple(blocks),
         cells=tuple(cells),
-        repeats=spec.search.repeats,
-        trials_per_search=spec.search.trials,
-        confirm_seeds=spec.confirm.seeds,
+        repeats=1 if spec.replay else spec.search.repeats,
+        confirm_seeds=int(spec.replay.phase == "confirm") if spec.replay else spec.confirm.seeds,
         seed=spec.search.seed,
         spec_hash=spec.digest(),
+        rerank=spec.confirm.rerank,
+        audit=spec.search.early_stopping.audit,
+        equalize=spec.search.equalize,
+        grid=spec.search.method == "grid",
+        replay=spec.replay,
     )
 
 
 def arm_space(spec: Spec, arm: str) -> Space:
     """The arm's named space with the study file's changes: those for `all` arms first, then the arm's own."""
-    space = ARM_SPACES[arm]
-    takes = knobs_of({**space.dimensions, **space.fixed})
-    shared = {knob: change for knob, change in spec.space_changes("all").items() if knob in takes}
-    return space.changed(shared).changed(spec.space_changes(arm))
+    if spec.replay is not None:
+        return Space({}, spec.replay.params)
+    space = space_of(arm).changed(task_space(spec.task_name))
+    takes = knobs_of_arm(arm)
+    shared = {
+        knob: change
+        for knob, change in spec.space_changes("all").items()
+        if knob in takes or knob.startswith(TASK_PREFIX)
+    }
+    try:
+        return space.changed(shared).changed(spec.space_changes(arm)).conditioned()
+    except SpaceError as error:
+        raise StudyError(f"space.{arm}: {error}") from None
 
 
 def make_rungs(spec: Spec, spaces: Mapping[str, Space]) -> tuple[int, ...]:
@@ -224,17 +268,6 @@ def _searched_batch_sizes(space: Space) -> tuple[int, ...]:
             return tuple(int(value) for value in choices)
         case _:
             return (int(space.fixed["batch_size"]),) if "batch_size" in space.fixed else ()
-
-
-def _items(data: DataSpec) -> int:
-    items = DATA[data.name].items
-    if items is None:
-        raise StudyError(f"data.name '{data.name}' has no fixed size; studies take {_studied_data()}")
-    return items
-
-
-def _studied_data() -> str:
-    return ", ".join(name for name, facts in DATA.items() if facts.items is not None)
 
 
 def _check_batch(batch_size: int, sizes: SplitSizes, data: str, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from search_spaces import Value
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from study.plan import Plan
 
 SEARCH = "search"
-CONFIRM = "confirm"
+CONFIRM = "confirm"  # fresh runs of a search's winner; only these read the test split
+RERANK = "rerank"  # fresh runs of a search's best few, to choose the winner among them
+AUDIT = "audit"  # stopped trials, run to their full length after all
 
 RUNNING = "running"
 COMPLETE = "complete"
@@ -20,17 +22,26 @@ PRUNED = "pruned"
 DIVERGED = "diverged"
 FAILED = "failed"
 
+STOPPED_BY_USER = "stopped by the user"  # the reason of a pruned trial that no rung stopped
+
+# Where a search trial's point comes from.
+SAMPLED = "sampled"
+LISTED = "listed"  # a point of the grid
+TRY_FIRST = "try_first"
+WARM_START = "warm_start"
+TOP_UP = "top_up"  # beyond the quota, to spend what the block's costliest search did
+
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One training run: a point of a search, or a confirm run of a search's winner."""
+    """One training run: a point of a search, or a run that repeats such a point in another phase."""
 
     number: int  # study-wide, in order of start, from 0
     cell: str  # "lars_warmup/B1077"
     arm: str
     block: str
     repeat: int  # from 0
-    phase: str  # SEARCH or CONFIRM
+    phase: str  # SEARCH, RERANK, CONFIRM or AUDIT
     index: int  # within its cell, repeat and phase, from 0
     state: str  # RUNNING, COMPLETE, PRUNED, DIVERGED or FAILED
     params: Mapping[str, Value]
@@ -42,6 +53,8 @@ class TrialRecord:
     reason: str | None  # why it diverged or failed
     wall_seconds: float
     traceback: str | None = None  # of a failed trial
+    origin: str = SAMPLED
+    of: int | None = None  # number of the search trial that a run of another phase repeats
 
     @property
     def finished(self) -> bool:
@@ -75,6 +88,10 @@ class StudyRecord:
     peak_memory_bytes: int  # PSS over the process tree
     versions: Mapping[str, str]
     started_at: str  # ISO 8601 with time zone
+    device_seconds: Mapping[str, float] = field(default_factory=dict)  # by cell: wall time of its trials x devices each
+    ended_by: str | None = None  # the budget that ended the study before its plan was done, in words
+    added: tuple[str, ...] = ()  # what was added after the lock, in words
+    stopped_cells: tuple[str, ...] = ()  # cells that the user stopped: they start no further trials
 
     def of_cell(self, cell: str, phase: str) -> tuple[TrialRecord, ...]:
         return tuple(trial for trial in self.trials if trial.cell == cell and trial.phase == phase)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.command import Parser, complain
+from study.command import Parser, answer
 from study.errors import StudyError
 from study.names import DEFAULT_STUDY
 
@@ -27,19 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", default=DEFAULT_STUDY, metavar="STUDY", help="the study's name")
     parser.add_home()
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: report.html in the study's folder)")
-    try:
-        given = parser.parse_args(arguments)
-        return _report(given.name, given.home, given.out)
-    except StudyError as error:
-        return complain(error)
+    return answer(parser, arguments, lambda given: _report(given.name, given.home, given.out))
 
 
 def _report(name: str, home: str | None, out: str | None) -> int:
-    from study.home import StudyHome, home_root
-    from study.session import load_record
+    from study.look import find, open_study
 
-    place = StudyHome(home_root(home), name)
-    record = load_record(place)
+    place = find(name, home)
+    record = open_study(place.folder)
     # matplotlib is imported for a study that is there only.
     from study.analysis.summary import summarize
     from study.reporting.html import write_report

@@ -12,11 +12,13 @@ from study.errors import StudyError
 from study.names import DEFAULT_STUDY, INTERRUPTED_EXIT_CODE
 
 _EPILOG = f"""examples:
-  python -m study.run                                   the embedded default study, {DEFAULT_STUDY}
-  python -m study.run --dry-run                         its plan: blocks, cells, search spaces, budget
+  python -m study.run                               the embedded default study, {DEFAULT_STUDY}
+  python -m study.run --dry-run                     its plan: blocks, cells, search spaces, budget
   python -m study.run {DEFAULT_STUDY} search.trials=12 search.repeats=5 name=digits-longer
   python -m study.run my-study.yaml --home /data/studies
-  python -m study.run my-study.yaml --resume            go on after Ctrl-C or a crash
+  python -m study.run my-study.yaml --resume        go on after Ctrl-C or a crash
+  python -m study.run my-study.yaml --resume --retry-failed        and run anew what failed
+  python -m study.run --schema > study.schema.json  completion and checks while you edit
 """
 
 
@@ -35,8 +37,15 @@ def parser() -> Parser:
     )
     made.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     made.add_argument("--list", action="store_true", help="list the shipped studies")
+    made.add_argument("--schema", action="store_true", help="print the study file's JSON Schema, for editors")
     made.add_argument("--resume", action="store_true", help="go on with a study that was stopped")
+    made.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: run a fresh trial for each one that failed"
+    )
     made.add_argument("--address", metavar="ADDR", help="a running Ray cluster (default: RAY_ADDRESS, or this machine)")
+    made.add_argument(
+        "--storage", metavar="PLACE", help="checkpoints: a folder that every node sees, or a URL (default: the home)"
+    )
     made.add_home()
     return made
 
@@ -68,6 +77,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     if given.list:
         print(console.study_list())
         return 0
+    if given.schema:
+        from study.schema import schema_text
+
+        print(schema_text())
+        return 0
+    if given.retry_failed and not given.resume:
+        raise StudyError("--retry-failed goes with --resume: a study that begins has nothing that failed")
     study, overrides = split_words(given.words)
     spec = load_study(study, overrides)
     plan = make_plan(spec)
@@ -81,7 +97,14 @@ def _main(arguments: Sequence[str] | None) -> int:
     print(console.header(spec, plan), flush=True)
     say_if_ended_hard(f"stopped at once, what was recorded is kept in {place.folder}\n{go_on}")
     try:
-        record = run_study(spec, home=given.home, address=given.address, resume=given.resume)
+        record = run_study(
+            spec,
+            home=given.home,
+            address=given.address,
+            storage=given.storage,
+            resume=given.resume,
+            retry_failed=given.retry_failed,
+        )
     except KeyboardInterrupt:
         if not place.facts.exists():
             raise

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
-import subprocess
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.control import stopped_cells
+from study.datasets import require_data
 from study.errors import StudyError
+from study.extension import additions
+from study.facts import added_after_lock, first_facts, session_facts, with_additions
 from study.home import StudyHome, home_root
 from study.interrupts import handled, patient, stop_requested
-from study.meter import Meter, Usage
+from study.meter import Meter
+from study.mounts import refuse_sqlite_on_network
+from study.overview import devices_of
 from study.plan import Plan, make_plan
 from study.records import FAILED, StudyRecord, TrialRecord
 from study.spec import Spec
+from study.spending import Spending, total_device_seconds
+from study.storage import Storage, storage_of
+from study.warm import warm_points, with_warm_points
 
 if TYPE_CHECKING:
     from study.jobs import Job
@@ -28,7 +33,6 @@ if TYPE_CHECKING:
 TRACKING_SECONDS = 60.0
 TRACKING_SECONDS_ON_STOP = 2.0
 MOST_TRACEBACK = 8_000  # characters, the newest; the trial's folder has the whole
-_PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "scikit-learn")
 
 
 def run_study(
@@ -36,7 +40,9 @@ def run_study(
     *,
     home: str | Path | None = None,
     address: str | None = None,
+    storage: str | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     say: Callable[[str], None] = print,
 ) -> StudyRecord:
     """Run a study to its report, or as far as a request to stop allows.
@@ -45,7 +51,9 @@ def run_study(
         spec: what to run, from `load_study`.
         home: the home folder of all studies; STUDY_HOME or ./studies where it is not given.
         address: a Ray cluster; RAY_ADDRESS or a cluster on this machine where it is not given.
+        storage: where checkpoints go, a folder that every node sees or a URL; the home where it is not given.
         resume: go on with a study that was begun here before.
+        retry_failed: give each trial that failed before a fresh replacement, whatever was replaced already.
         say: takes each line for the user.
 
     Returns:
@@ -57,10 +65,16 @@ def run_study(
     plan = make_plan(spec)
     place = StudyHome(home_root(str(home) if home is not None else None), spec.name)
     before = place.read_facts()
-    _check_resume(spec, place, before, resume)
+    added = _check_resume(spec, plan, place, before, resume)
+    if not (address or os.environ.get("RAY_ADDRESS")):  # each node of a cluster is asked for itself
+        require_data(spec)
     place.create()
+    _refuse_network(place)
+    if before and added:
+        before = with_additions(before, spec, plan, added)
+        say(f"  added after the lock: {'; '.join(added)}")
     with place.locked():
-        return _run(spec, plan, place, before, address, say)
+        return _run(spec, plan, place, before, address, storage, say, retry_failed=retry_failed)
 
 
 def load_record(place: StudyHome) -> StudyRecord:
@@ -86,26 +100,47 @@ def _run(
     place: StudyHome,
     before: dict[str, Any] | None,
     address: str | None,
+    storage: str | None,
     say: Callable[[str], None],
+    *,
+    retry_failed: bool,
 ) -> StudyRecord:
     from study.search.ledger import Ledger
     from study.tracking.notes import end_of_study, start_of_study
     from study.work import WorkQueue
 
+    facts = before or first_facts(spec, plan)
+    warm = warm_points(spec, plan, place, facts.get("warm_start", {}))
+    if warm:
+        facts["warm_start"] = warm
+        plan = with_warm_points(plan, warm)
     ledger = Ledger(place.ledger, plan, spec.search)
-    if before and before.get("reported") and WorkQueue(plan, ledger).finished():
+    if before is None and ledger.records():
+        raise StudyError(
+            f"the storage holds {len(ledger.records())} trials of a study '{spec.name}' already, but {place.facts} is "
+            "missing; restore it, or begin another with name=..."
+        )
+    if retry_failed:
+        ledger.forgive_failures()
+    if before and before.get("reported") and WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished():
         say("nothing is left to run: the study is complete")
         record = _record(spec, plan, ledger, before, place)
         _write_report(record, place)
         return record
-    facts = before or _first_facts(spec, plan)
+    facts.pop("ended_by", None)
+    checkpoints = storage_of(place, storage, facts)
     place.write_facts(facts)
     with handled():
         tracker = start_of_study(spec, plan, place, facts)
-        if WorkQueue(plan, ledger).finished():
+        if WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished():
             say("nothing is left to run: every trial is done")
         else:
-            _sweep(spec, plan, place, ledger, tracker, facts, address, resumed=before is not None, say=say)
+            ended_by = _sweep(
+                spec, plan, checkpoints, ledger, tracker, facts, address, resumed=before is not None, say=say
+            )
+            if ended_by:
+                facts["ended_by"] = ended_by
+                say(f"  {ended_by} is spent: the study ends with what it has; raise it and --resume to go on")
         record = _record(spec, plan, ledger, facts, place)
         if stop_requested():
             return record
@@ -121,7 +156,7 @@ def _run(
 def _sweep(
     spec: Spec,
     plan: Plan,
-    place: StudyHome,
+    checkpoints: Storage,
     ledger: Ledger,
     tracker: Tracker,
     facts: dict[str, Any],
@@ -129,21 +164,45 @@ def _sweep(
     *,
     resumed: bool,
     say: Callable[[str], None],
-) -> None:
-    """Run what is open, and enter into `facts` what it cost; after a request to stop the tracker is closed as well."""
+) -> str | None:
+    """Run what is open, and enter into `facts` what it cost; after a request to stop the tracker is closed as well.
+
+    Returns:
+        The budget that ended it, if one did.
+    """
     from study.coordinator import Coordinator
     from study.progress import Progress
     from study.sweep.engine import cluster, run_sweep
 
+    place = checkpoints.home
+    spending = Spending(spec.budget, devices_of(spec.resources.model_dump()), facts["sessions"])
+    if spending.spent():
+        return spending.spent()
     meter = Meter()
+    facts["sessions"].append(session_facts(meter.usage(), {}))
+
+    def keep() -> None:
+        facts["sessions"][-1] = session_facts(meter.usage(), spending.device_seconds())
+        place.write_facts(facts)
+
     settled = sum(record.finished for record in ledger.records())
     if resumed:
         say(f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} were cut off and go on")
-    coordinator = Coordinator(spec, plan, place, ledger, tracker, Progress(plan, settled=settled))
+    coordinator = Coordinator(
+        spec,
+        plan,
+        place,
+        ledger,
+        tracker,
+        Progress(plan, settled=settled),
+        storage=checkpoints,
+        spending=spending,
+        keep=keep,
+    )
     try:
-        with patient(), cluster(address) as resources:
+        with patient(), cluster(address, spec=spec) as found:
             if not stop_requested():
-                run_sweep(spec, place, coordinator, ledger.jobs(), resources)
+                run_sweep(spec, checkpoints, coordinator, ledger.jobs(), found, say=say)
     except StudyError:
         tracker.close_interrupted((), TRACKING_SECONDS_ON_STOP)
         if not ledger.records():
@@ -154,11 +213,21 @@ def _sweep(
             raise
     finally:
         coordinator.close()
-        facts["sessions"].append(_session(meter.stop()))
+        meter.stop()
         if place.facts.exists():
-            place.write_facts(facts)
+            keep()
     if stop_requested():
         tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
+        return None
+    tracker.cut_off(coordinator.interrupted())
+    return coordinator.ended_by
+
+
+def _refuse_network(place: StudyHome) -> None:
+    scheme, found, path = place.mlflow_uri.partition(":///")
+    if found and scheme.startswith("sqlite"):
+        remedy = "set MLFLOW_TRACKING_URI to a server, or to sqlite:////... on a local disk"
+        refuse_sqlite_on_network(Path(path), "the MLflow database", remedy)
 
 
 def _write_report(record: StudyRecord, place: StudyHome) -> Path:
@@ -177,12 +246,16 @@ def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], pl
         spec=spec.to_dict(),
         plan=plan,
         trials=tuple(_with_traceback(job, record, place) for job, record in ledger.jobs()),
-        finished=WorkQueue(plan, ledger).finished(),
+        finished=WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished(),
         wall_seconds=sum(session["wall_seconds"] for session in sessions),
         cpu_seconds=sum(session["cpu_seconds"] for session in sessions),
         peak_memory_bytes=max((session["peak_memory_bytes"] for session in sessions), default=0),
         versions=facts["versions"],
         started_at=facts["started_at"],
+        stopped_cells=stopped_cells(place.control),
+        device_seconds=total_device_seconds(sessions),
+        ended_by=facts.get("ended_by"),
+        added=added_after_lock(facts),
     )
 
 
@@ -196,80 +269,19 @@ def _with_traceback(job: Job, record: TrialRecord, place: StudyHome) -> TrialRec
     return replace(record, traceback=text[-MOST_TRACEBACK:])
 
 
-def _check_resume(spec: Spec, place: StudyHome, before: dict[str, Any] | None, resume: bool) -> None:
+def _check_resume(
+    spec: Spec, plan: Plan, place: StudyHome, before: dict[str, Any] | None, resume: bool
+) -> tuple[str, ...]:
+    """Refuse what cannot be gone on with; returns what the spec adds to the one that was locked."""
     if before is None:
         if resume:
             raise StudyError(
                 f"there is no study '{spec.name}' in {place.root} to resume; leave out --resume to begin it"
             )
-        return
+        return ()
     if not resume:
         raise StudyError(
             f"the study '{spec.name}' was begun in {place.folder}; add --resume to go on with it (a finished one only "
             f"gets its report anew), or name=... to begin another"
         )
-    if before["spec_hash"] != spec.digest():
-        raise StudyError(
-            f"the study '{spec.name}' was begun with another spec: {_difference(before['spec'], spec.to_dict())}; "
-            "resume it with the spec that it began with, or begin another with name=..."
-        )
-
-
-def _difference(old: Any, new: Any, path: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            found = _difference(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-            if found:
-                return found
-        return "" if path else "its arms' shipped search spaces have changed"
-    return "" if old == new else f"{path} was {old!r} and is now {new!r}"
-
-
-def _first_facts(spec: Spec, plan: Plan) -> dict[str, Any]:
-    return {
-        "spec": spec.to_dict(),
-        "spec_hash": plan.spec_hash,
-        "id": uuid.uuid4().hex,
-        "started_at": datetime.datetime.now(datetime.UTC).astimezone().isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "sessions": [],
-    }
-
-
-def _session(usage: Usage) -> dict[str, float]:
-    return {
-        "wall_seconds": round(usage.wall_seconds, 1),
-        "cpu_seconds": round(usage.cpu_seconds, 1),
-        "peak_memory_bytes": usage.peak_memory_bytes,
-    }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "large-batch-study": _own_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
-
-
-def _own_version() -> str:
-    """The package's version and, from a checkout, its commit."""
-    try:
-        version = metadata.version("large-batch-study")
-    except metadata.PackageNotFoundError:
-        version = "unknown"
-    try:
-        folder = Path(__file__).parent
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-        return f"{version} ({described.stdout.strip()})"
-    except (OSError, subprocess.SubprocessError):
-        return version
+    return additions(spec, plan, before, where=str(place.facts))

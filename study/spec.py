@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from search_spaces import ARM_SPACES, Dimension, SpaceError, Value
-from search_spaces.catalog import DATA, TASKS
-from search_spaces.knobs import check_knob, knobs_of
+from search_spaces import Dimension, SpaceError, Value
+from search_spaces.catalog import DATA
+from study.arms import TASK_PREFIX, check_change, knobs_of_arm, space_of, task_space
 from study.changes import parse_change
 from study.errors import nearest, shown
 from study.sections import (
+    BudgetSpec,
     ClaimSpec,
     ConfirmSpec,
     DataSpec,
+    DiagnosticsSpec,
     ModelSpec,
+    ReplaySpec,
     ResourcesSpec,
     SearchSpec,
     Strict,
+    TaskSpec,
     TrainSpec,
-    one_of,
 )
 
 SCHEMA_VERSION: Final = 1
@@ -35,7 +39,8 @@ class Spec(Strict):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     question: Annotated[str, Field(min_length=1)]
-    task: str = "classification"
+    task: str | TaskSpec = "classification"
+    """classification, barlow_twins or module:Class; as {name, options} where it takes options."""
     data: DataSpec | list[DataSpec] = DataSpec()
     model: ModelSpec | list[ModelSpec] = ModelSpec()
     train: TrainSpec = TrainSpec()
@@ -46,6 +51,10 @@ class Spec(Strict):
     confirm: ConfirmSpec = ConfirmSpec()
     claims: list[ClaimSpec] = Field(default_factory=list)
     resources: ResourcesSpec = ResourcesSpec()
+    budget: BudgetSpec = BudgetSpec()
+    diagnostics: DiagnosticsSpec = DiagnosticsSpec()
+    replay: ReplaySpec | None = None
+    """One exported trial in the place of a search."""
 
     @field_validator("name")
     @classmethod
@@ -56,14 +65,15 @@ class Spec(Strict):
 
     @field_validator("task")
     @classmethod
-    def _known_task(cls, task: str) -> str:
-        return one_of(task, TASKS, "task")
+    def _known_task(cls, task: str | TaskSpec) -> str | TaskSpec:
+        task_space(task if isinstance(task, str) else task.name)
+        return task
 
     @field_validator("arms")
     @classmethod
     def _known_arms(cls, arms: list[str]) -> list[str]:
         for arm in arms:
-            one_of(arm, ARM_SPACES, "arm")
+            space_of(arm)
         if len(set(arms)) < len(arms):
             raise ValueError(f"each arm may stand once, but got {shown(arms)}")
         return arms
@@ -75,13 +85,13 @@ class Spec(Strict):
         for arm, changes in space.items():
             if arm != "all" and arm not in arms:
                 raise ValueError(f"'{arm}' is no arm of this study; {nearest(arm, [*arms, 'all'])}")
-            known = [knobs_of({**ARM_SPACES[a].dimensions, **ARM_SPACES[a].fixed}) for a in arms]
+            known = [knobs_of_arm(a) for a in arms]
             allowed = frozenset().union(*known) if arm == "all" else known[arms.index(arm)]
             for knob, change in changes.items():
-                if knob not in allowed:
+                if knob not in allowed and not knob.startswith(TASK_PREFIX):
                     raise ValueError(f"'{arm}' has no hyperparameter '{knob}'; {nearest(knob, allowed)}")
                 try:
-                    check_knob(knob, parse_change(change))
+                    check_change(knob, parse_change(change))
                 except SpaceError as error:
                     raise ValueError(f"space.{arm}.{knob}: {error}") from None
         return space
@@ -99,6 +109,12 @@ class Spec(Strict):
                 raise ValueError("batch size is searched in 'space', so train.batch_size must be a single value")
             if any(claim.over == "batch_size" for claim in self.claims):
                 raise ValueError("batch size is searched in 'space', so no claim can be made per batch size")
+        if isinstance(self.search.try_first, dict):
+            for arm in self.search.try_first:
+                if arm != "all" and arm not in self.arms:
+                    raise ValueError(
+                        f"search.try_first: '{arm}' is no arm of this study; {nearest(arm, [*self.arms, 'all'])}"
+                    )
         for what, named in (("data", self.data_sets), ("model", self.models)):
             names = [item.name for item in named]
             if not names or len(set(names)) < len(names):
@@ -114,8 +130,38 @@ class Spec(Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _measurable(self) -> Spec:
+        if self.diagnostics.noise_scale and self.task == "barlow_twins":
+            raise ValueError(
+                "diagnostics.noise_scale needs a loss that is a mean over samples, but that of barlow_twins couples the "
+                "samples of a batch; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replays_one_trial(self) -> Spec:
+        if self.replay is None:
+            return self
+        if len(self.arms) > 1 or max(map(len, (self.data_sets, self.models, self.batch_sizes, self.one_d_lrs))) > 1:
+            raise ValueError(
+                "replay runs one trial of one arm in one setting; give one arm and no lists that make blocks"
+            )
+        for section, default in (("search", SearchSpec()), ("confirm", ConfirmSpec()), ("space", {}), ("claims", [])):
+            if getattr(self, section) != default:
+                raise ValueError(f"replay says all there is to run, so '{section}' has no effect; leave it out")
+        return self
+
     def _searches_batch_size(self) -> bool:
         return any("batch_size" in changes for changes in self.space.values())
+
+    @property
+    def task_name(self) -> str:
+        return self.task if isinstance(self.task, str) else self.task.name
+
+    @property
+    def task_options(self) -> Mapping[str, Value]:
+        return {} if isinstance(self.task, str) else self.task.options
 
     @property
     def data_sets(self) -> list[DataSpec]:
@@ -144,7 +190,9 @@ class Spec(Strict):
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """The lock: a hash over the whole spec and over the shipped spaces of its arms."""
-        spaces = {arm: repr(ARM_SPACES[arm]) for arm in sorted(self.arms)}
+        """The lock: a hash over the whole spec and over the spaces that its arms and its task bring."""
+        spaces = {arm: repr(space_of(arm)) for arm in sorted(self.arms)}
+        if task_space(self.task_name):
+            spaces["task"] = repr(task_space(self.task_name))
         text = json.dumps({"spec": self.to_dict(), "spaces": spaces}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

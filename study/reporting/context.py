@@ -161,7 +161,7 @@ def limits(record: StudyRecord, summary: StudySummary) -> list[str]:
             "Each interval stands alone at its level. With many cells some will miss; overlap of two intervals is no "
             "test of their difference, and neither is its absence."
         )
-    resplit = {b.data.name for b in blocks if b.data.resplit and DATA[b.data.name].test_items is None}
+    resplit = {b.data.name for b in blocks if b.data.resplit and not DATA[b.data.name].ships_test}
     if resplit and not summary.single_repeat:
         found.append(
             f"{listed(sorted(resplit))} ships no test split: every repeat draws new train, validation and test images, "

@@ -1,9 +1,9 @@
-"""The ledger: one Optuna study a cell and repeat, in one journal file, is what a study knows after any crash.
+"""The ledger: one Optuna study a cell and repeat, in one storage, is what a study knows after any crash.
 
 Every trial stands in it from the moment it is asked for. What is COMPLETE, PRUNED or FAILED is settled; what is
 RUNNING when the ledger is opened was cut off, and is handed out again with the same parameters. A diverged trial is
-COMPLETE with its worst value, so that the sampler learns from it. Confirm runs have a study of their own beside their
-search's.
+COMPLETE with its worst value, so that the sampler learns from it. Runs of other phases (re-ranking, confirm, audit)
+have studies of their own beside their search's.
 
 The storage opens as it is in optuna-dashboard. It has one writer: the driver that holds the study's lock.
 """
@@ -16,65 +16,80 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search_spaces import Value
 from study.jobs import Job, trial_seed
 from study.plan import Cell, Plan, derive_seed
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, TrialRecord
-from study.search.samplers import distribution, make_sampler
+from study.records import (
+    AUDIT,
+    CONFIRM,
+    FAILED,
+    LISTED,
+    RERANK,
+    SAMPLED,
+    SEARCH,
+    TOP_UP,
+    TRY_FIRST,
+    WARM_START,
+    Ending,
+    TrialRecord,
+)
+from study.search.samplers import make_sampler, suggest
+from study.search.storage import open_store
+from study.search.stored import BEGAN, ENDED, STATES, began, ended, fresh_record, settled, stored_job, stored_record
+from study.search.tally import Tally
 from study.sections import SearchSpec
 
-_BEGAN = "began"  # user attribute: number, index, seed
-_ENDED = "ended"  # user attribute: outcome, epochs, metrics, reason, seconds
-_STATES = {
-    COMPLETE: TrialState.COMPLETE,
-    DIVERGED: TrialState.COMPLETE,
-    PRUNED: TrialState.PRUNED,
-    FAILED: TrialState.FAIL,
-}
+PHASES = (SEARCH, RERANK, CONFIRM, AUDIT)
 
 
 class Ledger:
     """All trials of a study, kept in Optuna's storage and mirrored in memory.
 
     With `read_only` nothing is mended or settled: a look at a study that another process may be running.
+
+    Raises:
+        StudyError: the storage does not open.
     """
 
     def __init__(self, path: Path, plan: Plan, search: SearchSpec, *, read_only: bool = False) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._reads_only = read_only
-        if not read_only:
-            mend_journal(path)
-        self._storage = JournalStorage(JournalFileBackend(str(path)))
+        self._store = open_store(search.storage, path, read_only=read_only)
+        self._storage = self._store.storage
         self._plan = plan
         self._search = search
         self._studies: dict[tuple[str, int, str], optuna.Study] = {}
-        self._places: dict[int, tuple[optuna.Study, int]] = {}  # job number -> its study and Optuna's trial id
+        self._places: dict[int, tuple[optuna.Study, int, int]] = {}  # job number -> study, Optuna's trial id and number
         self._records: dict[int, TrialRecord] = {}
         self._of_search: dict[tuple[str, int, str], list[int]] = {}
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._watchers: list[set[tuple[str, int]]] = []
+        self.forgiven: frozenset[int] = frozenset()  # numbers of failed trials that no longer count
         self._cut_off: list[Job] = []
         self._stored = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
         for cell in plan.cells:
             for repeat in range(plan.repeats):
-                for phase in (SEARCH, CONFIRM):
+                for phase in PHASES:
                     self._read(cell, repeat, phase)
         self._cut_off.sort(key=lambda job: job.number)
 
-    def begin_search_trial(self, cell: Cell, repeat: int) -> Job:
-        """Ask the search's sampler for the next point."""
-        study = self._study(cell, repeat, SEARCH)
-        trial = study.ask({name: distribution(dimension) for name, dimension in cell.dimensions.items()})
-        return self._begin(study, trial, cell, repeat, SEARCH)
+    def begin_search_trial(self, cell: Cell, repeat: int, *, top_up: bool = False) -> Job:
+        """The next point of a search: one that it was given, or what its sampler suggests."""
+        point, origin = (None, TOP_UP) if top_up else self._next_point(cell, repeat)
+        index = self._count(cell, repeat, SEARCH)
+        seed = trial_seed(self._plan, repeat, SEARCH, index)
+        return self._begin(cell, repeat, SEARCH, point, seed, origin, None)
 
-    def begin_confirm_run(self, cell: Cell, repeat: int, params: Mapping[str, Value]) -> Job:
-        """Put a winner's parameters to a fresh seed."""
-        study = self._study(cell, repeat, CONFIRM)
-        study.enqueue_trial(dict(params))
-        trial = study.ask({name: distribution(dimension) for name, dimension in cell.dimensions.items()})
-        return self._begin(study, trial, cell, repeat, CONFIRM)
+    def begin_run(self, cell: Cell, repeat: int, phase: str, of: TrialRecord) -> Job:
+        """Run a search trial's point once more in another phase: with a fresh seed, or for an audit with its own."""
+        seed = of.seed
+        if phase == CONFIRM:
+            seed = trial_seed(self._plan, repeat, phase, self._count(cell, repeat, phase))
+        elif phase == RERANK:  # the same for all candidates
+            seed = trial_seed(self._plan, repeat, phase, len(self.runs_of(of.number, cell.name, repeat, phase)))
+        return self._begin(cell, repeat, phase, of.params, seed, of.origin, of.number)
 
     def take_up(self) -> Job | None:
         """The next job that was cut off in an earlier session, to go on from its checkpoint."""
@@ -85,40 +100,33 @@ class Ledger:
         """How many jobs of earlier sessions wait to be taken up."""
         return len(self._cut_off)
 
+    def cut_off_jobs(self) -> tuple[Job, ...]:
+        """The jobs of earlier sessions that wait to be taken up."""
+        return tuple(self._cut_off)
+
     def report(self, job: Job, values: Mapping[int, float]) -> None:
         """Record the search metric of further epochs; what is recorded already is left as it is."""
         record = self._records[job.number]
         new = {epoch: value for epoch, value in values.items() if epoch not in record.curve}
         if not new:
             return
-        _, trial_id = self._places[job.number]
-        for epoch, value in new.items():
-            self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+        _, trial_id, _ = self._places[job.number]
+        with self._store.batch():
+            for epoch, value in new.items():
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
         curve = {**record.curve, **new}
         self._records[job.number] = replace(record, curve=curve, epochs=max(curve))
 
     def end(self, job: Job, ending: Ending) -> None:
-        """Settle a job for good."""
-        study, trial_id = self._places[job.number]
-        facts = {
-            "outcome": ending.state,
-            "value": ending.value,
-            "epochs": ending.epochs,
-            "metrics": dict(ending.metrics),
-            "reason": ending.reason,
-            "wall_seconds": ending.wall_seconds,
-        }
-        self._storage.set_trial_user_attr(trial_id, _ENDED, facts)
-        _tell(study, self._storage.get_trial(trial_id).number, ending.state, ending.value)
-        self._records[job.number] = replace(
-            self._records[job.number],
-            state=ending.state,
-            value=ending.value,
-            epochs=ending.epochs,
-            metrics=dict(ending.metrics),
-            reason=ending.reason,
-            wall_seconds=ending.wall_seconds,
-        )
+        """Settle a job for good; one that was cut off and never taken up as well."""
+        study, trial_id, number = self._places[job.number]
+        facts = ended(ending)
+        with self._store.batch():
+            self._storage.set_trial_user_attr(trial_id, ENDED, facts)
+            _tell(study, number, ending.state, ending.value)
+        self._cut_off = [other for other in self._cut_off if other.number != job.number]
+        self._records[job.number] = settled(self._records[job.number], facts)
+        self._count_end(job, ending.state)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every trial, in order of start."""
@@ -131,24 +139,93 @@ class Ledger:
     def jobs(self) -> tuple[tuple[Job, TrialRecord], ...]:
         """Every trial as a job, with its record, in order of start."""
         return tuple(
-            (
-                Job(
-                    record.number,
-                    self._plan.cell(record.cell),
-                    record.repeat,
-                    record.phase,
-                    record.index,
-                    record.params,
-                    record.seed,
-                ),
-                record,
-            )
-            for record in self.records()
+            (Job(r.number, self._plan.cell(r.cell), r.repeat, r.phase, r.index, r.params, r.seed), r)
+            for r in self.records()
         )
 
     def of_search(self, cell: str, repeat: int, phase: str) -> tuple[TrialRecord, ...]:
-        """The trials of one search (or its confirm runs), in order of start."""
+        """The trials of one search (or its runs in another phase), in order of start."""
         return tuple(self._records[number] for number in self._of_search.get((cell, repeat, phase), ()))
+
+    def forgive_failures(self) -> None:
+        """Count what failed so far as never begun: each search trial and run gets a fresh one in its place."""
+        self.forgiven = frozenset(record.number for record in self._records.values() if record.state == FAILED)
+        for tally in self._tallies.values():
+            tally.forgive()
+
+    def runs_of(self, number: int, cell: str, repeat: int, phase: str) -> tuple[TrialRecord, ...]:
+        """The runs of a phase that repeat one search trial."""
+        return tuple(run for run in self.of_search(cell, repeat, phase) if run.of == number)
+
+    def tally(self, cell: str, repeat: int) -> Tally:
+        """Counts over one search."""
+        return self._tallies.setdefault((cell, repeat), Tally())
+
+    def watch(self) -> set[tuple[str, int]]:
+        """A set that gathers each search (cell, repeat) in which something begins or ends from now on."""
+        self._watchers.append(set())
+        return self._watchers[-1]
+
+    def _next_point(self, cell: Cell, repeat: int) -> tuple[Mapping[str, Value] | None, str]:
+        position = self.tally(cell.name, repeat).started
+        if position < len(cell.points):
+            return cell.points[position], LISTED if self._plan.grid else TRY_FIRST
+        if self._plan.grid:  # every point was begun: what is missing failed, and is run once more
+            had = [dict(t.params) for t in self.of_search(cell.name, repeat, SEARCH) if t.state != FAILED]
+            return next(point for point in cell.points if dict(point) not in had), LISTED
+        if position < len(cell.points) + len(cell.warm):
+            return cell.warm[position - len(cell.points)], WARM_START
+        return None, SAMPLED
+
+    def _begin(
+        self,
+        cell: Cell,
+        repeat: int,
+        phase: str,
+        point: Mapping[str, Value] | None,
+        seed: int,
+        origin: str,
+        of: int | None,
+    ) -> Job:
+        study = self._study(cell, repeat, phase)
+        with self._store.batch():
+            if point is not None:
+                study.enqueue_trial(dict(point))
+            trial = study.ask()
+            params = suggest(trial, cell.dimensions)
+            index = self._count(cell, repeat, phase)
+            job = Job(len(self._records), cell, repeat, phase, index, params, seed)
+            trial.set_user_attr(BEGAN, began(job, origin, of))
+        self._keep(job, study, trial._trial_id, trial.number, fresh_record(job, origin, of))
+        return job
+
+    def _count(self, cell: Cell, repeat: int, phase: str) -> int:
+        return len(self._of_search.get((cell.name, repeat, phase), ()))
+
+    def _keep(self, job: Job, study: optuna.Study, trial_id: int, number: int, record: TrialRecord) -> None:
+        self._places[job.number] = (study, trial_id, number)
+        self._records[job.number] = record
+        self._of_search.setdefault((job.cell.name, job.repeat, job.phase), []).append(job.number)
+        if job.phase == SEARCH:
+            tally = self.tally(job.cell.name, job.repeat)
+            tally.started += record.origin != TOP_UP
+            tally.running += 1
+        self._touch(job)
+        if record.finished:
+            self._count_end(job, record.state)
+
+    def _count_end(self, job: Job, state: str) -> None:
+        if job.phase == SEARCH:
+            tally = self.tally(job.cell.name, job.repeat)
+            tally.running -= 1
+            if state == FAILED and self._records[job.number].origin != TOP_UP:
+                own = [t.number for t in self.of_search(job.cell.name, job.repeat, SEARCH) if t.origin != TOP_UP]
+                tally.failed.append(own.index(job.number))
+        self._touch(job)
+
+    def _touch(self, job: Job) -> None:
+        for watcher in self._watchers:
+            watcher.add((job.cell.name, job.repeat))
 
     def _study(self, cell: Cell, repeat: int, phase: str) -> optuna.Study:
         place = (cell.name, repeat, phase)
@@ -161,7 +238,8 @@ class Ledger:
         if phase == SEARCH:
             # With the seed of a fresh start a resumed sampler would suggest the first points once more.
             seed = derive_seed(self._plan.seed, "sampler", cell.name, repeat, existing)
-            sampler = make_sampler(self._search, seed)
+            conditional = any(dimension.when for dimension in cell.dimensions.values())
+            sampler = make_sampler(self._search, seed, cell.trials, conditional=conditional)
         else:
             sampler = RandomSampler(seed=0)  # never asked: all its parameters are enqueued
         name = self._name(cell, repeat, phase)
@@ -174,27 +252,7 @@ class Ledger:
         return study
 
     def _name(self, cell: Cell, repeat: int, phase: str) -> str:
-        return f"{self._plan.name}/{cell.name}/r{repeat}" + ("/confirm" if phase == CONFIRM else "")
-
-    def _begin(self, study: optuna.Study, trial: optuna.Trial, cell: Cell, repeat: int, phase: str) -> Job:
-        index = len(self._of_search.get((cell.name, repeat, phase), ()))
-        job = Job(
-            number=len(self._records),
-            cell=cell,
-            repeat=repeat,
-            phase=phase,
-            index=index,
-            params=dict(trial.params),
-            seed=trial_seed(self._plan, repeat, phase, index),
-        )
-        trial.set_user_attr(_BEGAN, {"number": job.number, "index": index, "seed": job.seed})
-        self._keep(job, study, trial._trial_id, _fresh_record(job))
-        return job
-
-    def _keep(self, job: Job, study: optuna.Study, trial_id: int, record: TrialRecord) -> None:
-        self._places[job.number] = (study, trial_id)
-        self._records[job.number] = record
-        self._of_search.setdefault((job.cell.name, job.repeat, job.phase), []).append(job.number)
+        return f"{self._plan.name}/{cell.name}/r{repeat}" + ("" if phase == SEARCH else f"/{phase}")
 
     def _read(self, cell: Cell, repeat: int, phase: str) -> None:
         study_id = self._stored.get(self._name(cell, repeat, phase))
@@ -204,78 +262,23 @@ class Ledger:
         study = self._open(cell, repeat, phase, existing=len(frozen))
         self._studies[cell.name, repeat, phase] = study
         for trial in frozen:
-            began = trial.user_attrs.get(_BEGAN)
-            if began is None:
+            job = stored_job(trial, cell, repeat, phase)
+            if job is None:
                 # Cut off between ask and the first note: nothing of it ran, so it gives its place back.
                 # Straight to the storage: `tell` refuses a trial that still waits in the queue, as a confirm run may.
                 if not trial.state.is_finished() and not self._reads_only:
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                 continue
-            job = Job(began["number"], cell, repeat, phase, began["index"], dict(trial.params), began["seed"])
-            record = _stored_record(job, trial)
-            self._keep(job, study, trial._trial_id, record)
+            record = stored_record(job, trial)
+            self._keep(job, study, trial._trial_id, trial.number, record)
             if trial.state.is_finished():
                 continue
-            if record.finished:  # cut off between the last two lines of `end`
-                if not self._reads_only:
-                    _tell(study, trial.number, record.state, record.value)
-            else:
+            if not record.finished:
                 self._cut_off.append(job)
-
-
-def mend_journal(path: Path) -> None:
-    """Make a journal readable after a kill: drop a torn last line and the writer's stale lock file.
-
-    Only the driver that holds the study's lock may call this.
-    """
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+            elif not self._reads_only:  # cut off between the last two lines of `end`
+                _tell(study, trial.number, record.state, record.value)
 
 
 def _tell(study: optuna.Study, number: int, state: str, value: float | None) -> None:
-    optuna_state = _STATES[state]
+    optuna_state = STATES[state]
     study.tell(number, value if optuna_state == TrialState.COMPLETE else None, state=optuna_state)
-
-
-def _fresh_record(job: Job) -> TrialRecord:
-    return TrialRecord(
-        number=job.number,
-        cell=job.cell.name,
-        arm=job.cell.arm,
-        block=job.cell.block.label,
-        repeat=job.repeat,
-        phase=job.phase,
-        index=job.index,
-        state=RUNNING,
-        params=job.params,
-        seed=job.seed,
-        epochs=0,
-        value=None,
-        curve={},
-        metrics={},
-        reason=None,
-        wall_seconds=0.0,
-    )
-
-
-def _stored_record(job: Job, trial: FrozenTrial) -> TrialRecord:
-    curve = dict(trial.intermediate_values)
-    record = replace(_fresh_record(job), curve=curve, epochs=max(curve, default=0))
-    ended = trial.user_attrs.get(_ENDED)
-    if ended is None:
-        return replace(record, state=FAILED, reason="no ending was recorded") if trial.state.is_finished() else record
-    return replace(
-        record,
-        state=ended["outcome"],
-        value=ended["value"],
-        epochs=ended["epochs"],
-        metrics=ended["metrics"],
-        reason=ended["reason"],
-        wall_seconds=ended["wall_seconds"],
-    )

@@ -12,16 +12,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def one_of(name: str, known: Any, what: str) -> str:
     if name not in known:
         raise ValueError(f"unknown {what} '{name}'; {nearest(name, known)}")
     return name
-
-
-def in_this_version(method: str, available: tuple[str, ...], what: str) -> str:
-    if method not in available:
-        raise ValueError(f"the {what} method '{method}' is not in this version yet; it has {', '.join(available)}")
-    return method

@@ -21,6 +21,10 @@ class DataSpec(Strict):
     name: str = "digits"
     root: str | None = None
     """Folder of the files on disk; embedded data sets need none."""
+    download: bool = False
+    """Fetch the files into `root` where they are missing (cifar10, cifar100)."""
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What only this data set knows, such as the shape of `synthetic` or the image size of `image_folder`."""
     validation_fraction: Fraction = 0.2
     """Split out of the training set by a seed."""
     test_fraction: Fraction = 0.2
@@ -31,19 +35,29 @@ class DataSpec(Strict):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        studied = [known for known, facts in DATA.items() if facts.items is not None]
-        return one_of(name, studied, "data set")
+        return one_of(name, DATA, "data set")
 
 
 class ModelSpec(Strict):
     """The network that is trained."""
 
     name: str = "resnet8"
+    """A shipped model, or module:factory called with (in_channels, classes, image_size)."""
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        return one_of(name, MODELS, "model")
+        if ":" not in name:  # a user's own is looked for where it is built
+            one_of(name, MODELS, "model")
+        return name
+
+
+class TaskSpec(Strict):
+    """What the network is trained for, where the task takes options."""
+
+    name: str
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """What only this task knows, such as the projector of `barlow_twins`."""
 
 
 class TrainSpec(Strict):
@@ -61,8 +75,15 @@ class TrainSpec(Strict):
     """Weight initialisation, unless an arm's space searches it."""
     augmentation: str = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    """`auto` is float32; bf16 and fp16 are autocast over float32 weights, fp16 with a loss scale."""
+    compile: bool = False
+    """torch.compile the model; without effect on the CPU and for CLARS, where it does not pay."""
+    sync_batchnorm: bool = False
+    """BatchNorm over the micro-batches of all workers of a trial; needs GPUs."""
     checkpoint_every_epochs: Count = 5
+    keep_checkpoints: Count = 2
+    """A trial's newest, kept while it runs beside the best; a torn one falls back to the one before."""
 
     @field_validator("init")
     @classmethod

@@ -12,36 +12,35 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from study.coordinator import Coordinator
-from study.interrupts import stop_requested
 from study.jobs import Job
-from study.sweep.trainable import (
-    CHECKPOINTS,
-    CONFIG,
-    FACTS,
-    JOB,
-    METRIC,
-    OUTCOME,
-    REPORTS,
-    RUNGS,
-    USE_GPU,
-)
+from study.records import FAILED
+from study.sweep.capacity import Limit, Need
+from study.sweep.trainable import FACTS, LOSSES, METRIC, OUTCOME, REPORTS
+from study.sweep.training import CHECKPOINTS, CONFIG, GROUP, JOB, RUNGS, USE_GPU
 
 
 class WorkSearcher(Searcher):
-    """Tune's searcher: the next job of the study's queue, as a trial's config."""
+    """Tune's searcher: the next job of the study's queue, as a trial's config, while the cluster holds another one.
 
-    def __init__(self, coordinator: Coordinator, *, use_gpu: bool) -> None:
+    The limit is asked for each time: Tune's own would be fixed for the whole sweep.
+    """
+
+    def __init__(self, coordinator: Coordinator, need: Need, limit: Limit, *, restarts: int) -> None:
         super().__init__(metric=coordinator.plan.metric, mode="max")
         self._coordinator = coordinator
-        self._use_gpu = use_gpu
+        self._need = need
+        self._limit = limit
+        self._restarts = restarts
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if stop_requested():
+        if self._coordinator.stopping():
             return Searcher.FINISHED
+        if self._coordinator.running() >= self._limit.now():
+            return None
         job = self._coordinator.start_job()
         if job is None:
             return Searcher.FINISHED if self._coordinator.finished() else None
-        return trial_input(self._coordinator, job, use_gpu=self._use_gpu)
+        return trial_input(self._coordinator, job, self._need, restarts=self._restarts)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the callback sees more."""
@@ -59,15 +58,17 @@ class WorkSearcher(Searcher):
         return {}
 
 
-def trial_input(coordinator: Coordinator, job: Job, *, use_gpu: bool) -> dict[str, Any]:
+def trial_input(coordinator: Coordinator, job: Job, need: Need, *, restarts: int) -> dict[str, Any]:
     """What the trial actor is given: plain data only."""
+    group = {"workers": need.workers, "bundle": dict(need.worker), "restarts": restarts}
     return {
         JOB: job.key,
-        CONFIG: {**coordinator.config_of(job).to_dict(), "device": "cuda" if use_gpu else "cpu"},
-        CHECKPOINTS: str(coordinator.checkpoints_of(job)),
+        CONFIG: {**coordinator.config_of(job).to_dict(), "device": "cuda" if need.gpus else "cpu"},
+        CHECKPOINTS: coordinator.checkpoints_of(job),
         RUNGS: list(coordinator.rungs_of(job)),
         METRIC: coordinator.plan.metric,
-        USE_GPU: use_gpu,
+        USE_GPU: need.gpus > 0,
+        GROUP: group if need.workers > 1 else None,
     }
 
 
@@ -86,6 +87,8 @@ class EventWire(Callback):
             self._coordinator.learn_facts(key, result[FACTS])
         if result.get(REPORTS):
             self._coordinator.take_reports(key, result[REPORTS])
+        for loss in result.get(LOSSES, ()):
+            self._coordinator.note_crash(key, loss, final=False)
         if result.get(OUTCOME):
             self._outcomes[key] = result[OUTCOME]
 
@@ -95,6 +98,8 @@ class EventWire(Callback):
         outcome = self._outcomes.pop(key, None)
         if outcome is None:
             self._coordinator.end_pruned(key)
+        elif outcome["status"] == FAILED:
+            self._coordinator.note_crash(key, str(outcome["reason"]), final=True)
         else:
             self._coordinator.end_trained(key, str(outcome["status"]), outcome.get("reason"))
 
@@ -115,13 +120,19 @@ class EventWire(Callback):
 
 
 class StopOnRequest(Stopper):
-    """Ends the whole sweep once the user or the system has asked for it."""
+    """Ends the whole sweep, or a single trial, once the user or the system has asked for it."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return self._coordinator.stop_asked(result["config"][JOB])
 
     def stop_all(self) -> bool:
-        return stop_requested()
+        return self._coordinator.stopping()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 def _traceback(trial: Any) -> str:

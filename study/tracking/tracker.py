@@ -22,7 +22,7 @@ from study.tracking.spool import Notes, Spool
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 30.0
 PATIENCE_SECONDS = 5.0  # for failures in one delivery: who refuses a run answers at once, who is dead does not
-STUDY, CELL, TRIAL, CONFIRM_ROLE = "study", "cell", "trial", "confirm"
+STUDY, CELL, TRIAL = "study", "cell", "trial"  # runs of other phases take the phase for their role
 
 
 class RunStore(Protocol):
@@ -102,9 +102,13 @@ class Tracker:
 
     def close_interrupted(self, running: Sequence[str], seconds: float) -> str | None:
         """Mark what was cut off as KILLED, so that nothing stands as running; a resumed session goes on in its runs."""
-        for key in (*running, *self._cells, "study"):
-            self._put(Notes(key, None, key, ended="KILLED", end_ms=_now()))
+        self.cut_off((*running, *self._cells, "study"))
         return self.close(seconds)
+
+    def cut_off(self, keys: Sequence[str]) -> None:
+        """Mark runs as KILLED."""
+        for key in keys:
+            self._put(Notes(key, None, key, ended="KILLED", end_ms=_now()))
 
     def close(self, seconds: float) -> str | None:
         """Deliver what is queued, waiting that long at most; what was not delivered is in the spool.
@@ -117,7 +121,7 @@ class Tracker:
         return self._writer.trouble if not self._thread.is_alive() else "MLflow is still answering slowly"
 
     def _note(self, job: Job, tags: Mapping[str, str] | None = None, **fields: Any) -> Notes:
-        role = TRIAL if job.phase == "search" else CONFIRM_ROLE
+        role = TRIAL if job.phase == "search" else job.phase
         own = {
             "study.cell": job.cell.name,
             "study.arm": job.cell.arm,

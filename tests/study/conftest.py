@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from search_spaces import Choice, Float
+from study.home import StudyHome
+from study.jobs import Job
 from study.plan import Cell, Plan, make_plan
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, Ending, StudyRecord, TrialRecord
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, StudyRecord, TrialRecord
+from study.search.ledger import Ledger
+from study.search.ledger import Ledger
 from study.spec import Spec
+from study.work import WorkQueue
+from study.work import WorkQueue
 
 ARMS = ("lars", "lars_warmup", "tvlars", "lamb_warmup", "sgd_warmup")
 QUALITY = {"lars": 0.87, "lars_warmup": 0.968, "tvlars": 0.955, "lamb_warmup": 0.975, "sgd_warmup": 0.93}
@@ -47,6 +55,45 @@ def make_ending() -> Callable[..., Ending]:
         return replace(ending, **changes)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def begin_home(
+    tmp_path: Path, make_spec: Callable[..., Spec], make_ending: Callable[..., Ending]
+) -> Callable[..., StudyHome]:
+    """A study as a driver leaves it that was killed: `states` end the first jobs, a number of others are running.
+
+    `states=None` runs it to its end. Keywords replace keys of the study file.
+    """
+
+    def begin(states: Sequence[str] | None = None, running: int = 0, **changes: object) -> StudyHome:
+        spec = make_spec(**changes)
+        plan = make_plan(spec)
+        place = StudyHome(tmp_path / "studies", spec.name)
+        place.create()
+        facts = {"spec": spec.to_dict(), "spec_hash": plan.spec_hash, "id": "0", "sessions": []}
+        place.write_facts({**facts, "versions": {"torch": "2.11.0"}, "started_at": "2025-03-04T05:06:07+00:00"})
+        ledger = Ledger(place.ledger, plan, spec.search)
+        queue = WorkQueue(plan, ledger)
+        for number in range(plan.trials * 2 if states is None else len(states) + running):
+            job = queue.next_job()
+            if job is None:
+                break
+            state = COMPLETE if states is None else [*states, *[RUNNING] * running][number]
+            value = 0.5 + number / 100
+            curve = {epoch: value * epoch / 10 for epoch in range(1, 4 if state in (RUNNING, FAILED) else 11)}
+            ledger.report(job, curve)
+            folder = place.trial(job.folder)
+            folder.mkdir()
+            lines = [json.dumps({"epoch": e, "val/accuracy": v, "train/loss": 1 / e}) for e, v in curve.items()]
+            (folder / "reports.jsonl").write_text("\n".join(lines) + "\n")
+            if state == FAILED:
+                (folder / "error.txt").write_text("2025-03-04 05:06:07 failed\nRuntimeError: out of memory\n")
+            if state != RUNNING:
+                ledger.end(job, make_ending(state, value))
+        return place
+
+    return begin
 
 
 @pytest.fixture(scope="session")
@@ -193,3 +240,37 @@ def _trial(
         reason=reason,
         wall_seconds=2.5,
     )
+
+
+class Session:
+    """A queue and its ledger, as one session has them."""
+
+    def __init__(self, spec: Spec, path: Path, make_ending: Callable[..., Ending]) -> None:
+        self.plan: Plan = make_plan(spec)
+        self.ledger = Ledger(path, self.plan, spec.search)
+        self.queue = WorkQueue(self.plan, self.ledger)
+        self._make_ending = make_ending
+
+    def take(self, count: int) -> list[Job]:
+        jobs = [self.queue.next_job() for _ in range(count)]
+        assert all(jobs)
+        return [job for job in jobs if job is not None]
+
+    def end(self, job: Job, state: str = COMPLETE, value: float | None = 0.5, **changes: object) -> None:
+        self.ledger.end(job, self._make_ending(state, value, **changes))
+
+    def run(self) -> list[Job]:
+        """Run everything that is left, one at a time."""
+        done = []
+        while (job := self.queue.next_job()) is not None:
+            self.end(job)
+            done.append(job)
+        return done
+
+
+@pytest.fixture
+def open_session(tmp_path: Path, make_spec: Callable[..., Spec], make_ending: Callable[..., Ending]) -> Callable[..., Session]:
+    def open_(**changes: object) -> Session:
+        return Session(make_spec(**changes), tmp_path / "optuna.log", make_ending)
+
+    return open_

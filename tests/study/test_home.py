@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +59,10 @@ def _try(place: StudyHome) -> str:
 
 
 def test_a_second_process_is_refused(place: StudyHome) -> None:
-    refusal = "the study 'tiny' is already running here (process {}); wait for it or stop it"
+    refusal = (
+        f"the study 'tiny' is already running here (process {{}} on {socket.gethostname()}); wait for it, or stop it: "
+        "python -m study.stop tiny"
+    )
     with place.locked():
         assert _try(place) == refusal.format(os.getpid())
     assert _try(place) == "held"

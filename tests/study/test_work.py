@@ -4,53 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from study.jobs import Job
-from study.plan import Plan, make_plan
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, TrialRecord
-from study.search.ledger import Ledger
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, TrialRecord
 from study.selection import winner
-from study.spec import Spec
-from study.work import WorkQueue, startable
+from study.work import startable
 
-MakeEnding = Callable[..., Ending]
-
-
-class Session:
-    """A queue and its ledger, as one session has them."""
-
-    def __init__(self, spec: Spec, path: Path, make_ending: MakeEnding) -> None:
-        self.plan: Plan = make_plan(spec)
-        self.ledger = Ledger(path, self.plan, spec.search)
-        self.queue = WorkQueue(self.plan, self.ledger)
-        self._make_ending = make_ending
-
-    def take(self, count: int) -> list[Job]:
-        jobs = [self.queue.next_job() for _ in range(count)]
-        assert all(jobs)
-        return [job for job in jobs if job is not None]
-
-    def end(self, job: Job, state: str = COMPLETE, value: float | None = 0.5) -> None:
-        self.ledger.end(job, self._make_ending(state, value))
-
-    def run(self) -> list[Job]:
-        """Run everything that is left, one at a time."""
-        done = []
-        while (job := self.queue.next_job()) is not None:
-            self.end(job)
-            done.append(job)
-        return done
-
-
-@pytest.fixture
-def open_session(tmp_path: Path, make_spec: Callable[..., Spec], make_ending: MakeEnding) -> Callable[..., Session]:
-    def open_(**changes: object) -> Session:
-        return Session(make_spec(**changes), tmp_path / "optuna.log", make_ending)
-
-    return open_
+Session = Any  # the fixture's: a queue and its ledger, as one session has them
 
 
 def test_searches_take_turns(open_session: Callable[..., Session]) -> None:

@@ -61,7 +61,7 @@ def test_a_trial_from_ask_to_end(
 def test_numbers_are_study_wide_and_indices_a_searchs_own(open_ledger: OpenLedger) -> None:
     ledger = open_ledger()
     jobs = [_begin(ledger), _begin(ledger, "sgd"), _begin(ledger), _begin(ledger, repeat=1)]
-    confirm = ledger.begin_confirm_run(jobs[0].cell, 0, jobs[0].params)
+    confirm = ledger.begin_run(jobs[0].cell, 0, CONFIRM, ledger.record(0))
     assert [job.number for job in (*jobs, confirm)] == [0, 1, 2, 3, 4]
     assert [job.index for job in (*jobs, confirm)] == [0, 0, 1, 0, 0]
     assert confirm.params == jobs[0].params
@@ -84,7 +84,7 @@ def test_what_optuna_is_told(open_ledger: OpenLedger, make_ending: MakeEnding, t
         ledger.report(job, {1: 0.2, 2: 0.3})
         ledger.end(job, ending)
     winner = ledger.records()[0]
-    ledger.end(ledger.begin_confirm_run(job.cell, 0, winner.params), make_ending(COMPLETE, 0.8))
+    ledger.end(ledger.begin_run(job.cell, 0, CONFIRM, winner), make_ending(COMPLETE, 0.8))
 
     study = _stored(tmp_path / "optuna.log", "tiny/lars/B64/r0")
     assert study.direction.name == "MAXIMIZE"
@@ -104,7 +104,7 @@ def test_reopened_it_hands_out_what_was_cut_off(open_ledger: OpenLedger, make_en
         first.report(job, {1: 0.2, 2: 0.25})
     first.end(done, make_ending(COMPLETE, 0.7, metrics={"val/accuracy": 0.7, "val/loss": 1.5}))
     first.end(pruned, make_ending(PRUNED, 0.25, epochs=2))
-    confirm = first.begin_confirm_run(done.cell, 0, done.params)
+    confirm = first.begin_run(done.cell, 0, CONFIRM, first.record(done.number))
     before = first.records()
 
     second = open_ledger()
@@ -201,7 +201,7 @@ def test_cut_off_at_any_line(open_ledger: OpenLedger, make_ending: MakeEnding, t
         job = _begin(ledger)
         ledger.report(job, {1: 0.2, 2: 0.3})
         ledger.end(job, make_ending(COMPLETE, 0.3))
-    run = ledger.begin_confirm_run(job.cell, 0, job.params)
+    run = ledger.begin_run(job.cell, 0, CONFIRM, ledger.record(job.number))
     ledger.end(run, make_ending(COMPLETE, 0.4))
     path = tmp_path / "optuna.log"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -219,7 +219,7 @@ def test_cut_off_at_any_line(open_ledger: OpenLedger, make_ending: MakeEnding, t
         while (taken := again.take_up()) is not None:
             assert taken.params == full[taken.number].params
             again.end(taken, make_ending(COMPLETE, 0.3))
-        following = again.begin_confirm_run(job.cell, 0, job.params)
+        following = again.begin_run(job.cell, 0, CONFIRM, full[job.number])
         assert following.params == job.params
         again.end(following, make_ending(COMPLETE, 0.5))
         reread = open_ledger()

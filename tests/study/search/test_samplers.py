@@ -7,13 +7,16 @@ import math
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 
-from search_spaces import Choice, Dimension, Float, Int
-from study.search.samplers import distribution, make_sampler, startup_trials
+from search_spaces import Choice, Dimension, Float, Int, Value
+from study.search.samplers import distribution, make_sampler, startup_trials, suggest
 from study.sections import SearchSpec
 
-SPACE = {"lr": distribution(Float(low=1e-4, high=1e4, log=True))}
+DIMENSIONS: dict[str, Dimension] = {
+    "lr": Float(low=1e-4, high=1e4, log=True),
+    "decay": Float(low=0.0, high=1.0),
+}
 TARGET = 30.0
 
 
@@ -32,27 +35,38 @@ def test_distributions(dimension: Dimension, expected: BaseDistribution) -> None
     assert distribution(dimension) == expected
 
 
-@pytest.mark.parametrize(("method", "kind"), [("tpe", TPESampler), ("random", RandomSampler), ("qmc", QMCSampler)])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("tpe", TPESampler),
+        ("random", RandomSampler),
+        ("qmc", QMCSampler),
+        ("gp", GPSampler),
+        ("cmaes", CmaEsSampler),
+        ("grid", RandomSampler),  # never asked: all its points are given
+    ],
+)
 def test_methods(method: str, kind: type, recwarn: pytest.WarningsRecorder) -> None:
-    assert type(make_sampler(SearchSpec(method=method), 0)) is kind  # type: ignore[arg-type]
+    assert type(make_sampler(SearchSpec(method=method), 0, 6)) is kind  # type: ignore[arg-type]
     assert not recwarn.list
 
 
 @pytest.mark.parametrize(("trials", "startup"), [(1, 2), (6, 2), (7, 3), (12, 4), (30, 10), (31, 10), (1000, 10)])
 def test_startup_leaves_trials_to_the_model(trials: int, startup: int) -> None:
-    assert startup_trials(SearchSpec(trials=trials)) == startup
-    assert startup_trials(SearchSpec(trials=trials, startup_trials=5)) == 5
+    assert startup_trials(SearchSpec(), trials) == startup
+    assert startup_trials(SearchSpec(startup_trials=5), trials) == 5
 
 
 def _search(method: str, seed: int, trials: int) -> list[float]:
     """Suggestions in turn; the score falls with the distance to the target on the log scale."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
-        direction="maximize", sampler=make_sampler(SearchSpec(method=method, trials=trials), seed)
+        direction="maximize", sampler=make_sampler(SearchSpec(method=method), seed, trials)
     )
     for _ in range(trials):
-        trial = study.ask(SPACE)
-        study.tell(trial, -_distance(trial.params["lr"]))
+        trial = study.ask()
+        suggest(trial, DIMENSIONS)
+        study.tell(trial, -_distance(trial.params["lr"]) - abs(trial.params["decay"] - 0.3))
     return [trial.params["lr"] for trial in study.trials]
 
 
@@ -60,10 +74,42 @@ def _distance(lr: float) -> float:
     return abs(math.log10(lr) - math.log10(TARGET))
 
 
-@pytest.mark.parametrize("method", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("method", ["tpe", "random", "qmc", "gp", "cmaes"])
 def test_seeds(method: str) -> None:
     assert _search(method, 1, 6) == _search(method, 1, 6)
     assert _search(method, 1, 6) != _search(method, 2, 6)
+
+
+@pytest.mark.parametrize("method", ["gp", "cmaes"])
+def test_models_come_closer_to_the_target_than_chance_does(method: str) -> None:
+    close = {
+        name: sum(_distance(lr) for seed in range(3) for lr in _search(name, seed, 30)[20:])
+        for name in (method, "random")
+    }
+    assert close[method] < 0.6 * close["random"]
+
+
+@pytest.mark.parametrize("method", ["tpe", "random", "qmc", "gp", "cmaes"])
+def test_a_conditional_dimension_is_asked_for_where_its_condition_holds(method: str) -> None:
+    dimensions: dict[str, Dimension] = {
+        "mode": Choice(values=("exact", "subset")),
+        "samples": Int(low=4, high=64, when=(("mode", ("subset",)),)),
+        "lr": Float(low=0.1, high=10, log=True),
+    }
+    study = optuna.create_study(
+        direction="maximize", sampler=make_sampler(SearchSpec(method=method), 3, 20, conditional=True)
+    )
+    seen = []
+    for _ in range(20):
+        trial = study.ask()
+        params: dict[str, Value] = suggest(trial, dimensions)
+        assert params == trial.params
+        assert ("samples" in params) == (params["mode"] == "subset")
+        seen.append(params["mode"])
+        study.tell(trial, float(params.get("samples", 0)) / 64)
+    assert {"exact", "subset"} == set(seen)
+    if method == "tpe":  # it has learnt that the subset scores, and that more samples score more
+        assert seen[10:].count("subset") > 5
 
 
 def test_tpe_is_random_at_first_and_models_then() -> None:
@@ -80,6 +126,6 @@ def test_tpe_is_random_at_first_and_models_then() -> None:
 
 
 def test_tpe_does_not_repeat_a_point_that_is_under_way() -> None:
-    study = optuna.create_study(sampler=make_sampler(SearchSpec(trials=12, startup_trials=2), 0))
-    asked = [study.ask(SPACE).params["lr"] for _ in range(12)]
+    study = optuna.create_study(sampler=make_sampler(SearchSpec(startup_trials=2), 0, 12))
+    asked = [suggest(study.ask(), DIMENSIONS)["lr"] for _ in range(12)]
     assert len(set(asked)) == 12

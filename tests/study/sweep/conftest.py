@@ -16,8 +16,8 @@ from study.jobs import Job
 from study.load import load_study
 from study.plan import make_plan
 from study.progress import Progress
-from study.records import TrialRecord
-from study.search.ledger import Ending, Ledger
+from study.records import Ending, TrialRecord
+from study.search.ledger import Ledger
 from study.spec import Spec
 from study.sweep.engine import cluster, run_sweep
 

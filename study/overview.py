@@ -1,0 +1,185 @@
+"""How far a study is, as numbers: per cell trials by state, the best search value, and what was spent of what was planned.
+
+Device-hours are a trial's wall time times the devices that it holds: GPUs, or workers where it has none.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from study.plan import Cell
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, StudyRecord, TrialRecord
+
+TO_COME = "to come"
+SEARCHING = "searching"
+CONFIRMING = "confirming"
+WAITING = "waiting"  # begun, and nothing of it runs now
+DONE = "done"
+SHORT = "short"  # nothing is left to start, and a quota is not filled
+STOPPED = "stopped"  # by the user
+
+_SETTLED = (COMPLETE, PRUNED, DIVERGED)
+
+
+@dataclass(frozen=True)
+class CellOverview:
+    """One cell as it stands."""
+
+    name: str
+    state: str  # one of this module's words
+    searched: int  # search trials that came to a result
+    search_quota: int
+    confirmed: int
+    confirm_quota: int
+    running: int
+    pruned: int
+    diverged: int
+    failed: int
+    best: float | None  # search metric at the last epoch, of the trials that trained to the end
+    epochs: int  # of all trials, whatever came of them
+    epochs_planned: int  # where nothing stops early
+    device_seconds: float  # running trials by this cell's pace
+    device_seconds_planned: (
+        float | None
+    )  # where nothing stops early, by this cell's pace; None before any pace is known
+    seconds_left: float | None  # of trials one after the other
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All cells, and the study as a whole."""
+
+    cells: tuple[CellOverview, ...]
+    settled: int
+    running: int
+    trials_planned: int
+    seconds_left: float | None  # at the present number of trials at once; None where nothing runs or no pace is known
+
+    @property
+    def epochs(self) -> int:
+        return sum(cell.epochs for cell in self.cells)
+
+    @property
+    def epochs_planned(self) -> int:
+        return sum(cell.epochs_planned for cell in self.cells)
+
+    @property
+    def device_seconds(self) -> float:
+        return sum(cell.device_seconds for cell in self.cells)
+
+    @property
+    def device_seconds_planned(self) -> float | None:
+        known = [cell.device_seconds_planned for cell in self.cells]
+        return None if None in known else sum(value for value in known if value is not None)
+
+    def count(self, what: str) -> int:
+        """Trials over all cells: `pruned`, `diverged` or `failed`."""
+        return sum(getattr(cell, what) for cell in self.cells)
+
+
+def overview(record: StudyRecord) -> Overview:
+    """Where a study stands; robust against one without any trial."""
+    everywhere = _pace(record.trials)
+    cells = tuple(_cell(record, cell, everywhere) for cell in record.plan.cells)
+    running = sum(cell.running for cell in cells)
+    left = [cell.seconds_left for cell in cells if cell.seconds_left is not None]
+    return Overview(
+        cells=cells,
+        settled=sum(trial.state in _SETTLED for trial in record.trials),
+        running=running,
+        trials_planned=record.plan.trials,
+        seconds_left=sum(left) / running if running and left and everywhere else None,
+    )
+
+
+def devices_of(resources: object) -> float:
+    """Devices that one trial holds, from the study file's `resources`."""
+    if not isinstance(resources, Mapping):
+        return 1.0
+    workers, gpus = float(resources.get("workers", 1)), resources.get("gpus_per_worker", "auto")
+    return workers * (float(gpus) if isinstance(gpus, int | float) and gpus > 0 else 1.0)
+
+
+def _cell(record: StudyRecord, cell: Cell, everywhere: float | None) -> CellOverview:
+    plan = record.plan
+    trials = [trial for trial in record.trials if trial.cell == cell.name]
+    states = Counter(trial.state for trial in trials)
+    search = [trial for trial in trials if trial.phase == SEARCH]
+    confirm = [trial for trial in trials if trial.phase == CONFIRM]
+    planned = plan.repeats * (plan.trials_per_search + plan.confirm_seeds) * cell.block.epochs
+    pace = _pace(trials) or everywhere
+    devices = devices_of(record.spec.get("resources"))
+    ended = sum(trial.wall_seconds for trial in trials if trial.finished)
+    under_way = sum(trial.epochs for trial in trials if not trial.finished) * (pace or 0.0)
+    best = [trial.value for trial in search if trial.state == COMPLETE and trial.value is not None]
+    return CellOverview(
+        name=cell.name,
+        state=_state(record, cell, search, confirm),
+        searched=_settled(search),
+        search_quota=plan.repeats * plan.trials_per_search,
+        confirmed=_settled(confirm),
+        confirm_quota=plan.repeats * plan.confirm_seeds,
+        running=states[RUNNING],
+        pruned=states[PRUNED],
+        diverged=states[DIVERGED],
+        failed=states[FAILED],
+        best=max(best, default=None),
+        epochs=sum(trial.epochs for trial in trials),
+        epochs_planned=planned,
+        device_seconds=(ended + under_way) * devices,
+        device_seconds_planned=None if pace is None else pace * planned * devices,
+        seconds_left=_seconds_left(record, cell, search, confirm, under_way, pace),
+    )
+
+
+def _state(record: StudyRecord, cell: Cell, search: Sequence[TrialRecord], confirm: Sequence[TrialRecord]) -> str:
+    if any(not trial.finished for trial in confirm):
+        return CONFIRMING
+    if any(not trial.finished for trial in search):
+        return SEARCHING
+    plan = record.plan
+    if _settled(search) >= plan.repeats * plan.trials_per_search and (
+        _settled(confirm) >= plan.repeats * plan.confirm_seeds
+    ):
+        return DONE
+    if cell.name in record.stopped_cells:
+        return STOPPED
+    if record.finished:
+        return SHORT
+    return WAITING if search or confirm else TO_COME
+
+
+def _seconds_left(
+    record: StudyRecord,
+    cell: Cell,
+    search: Sequence[TrialRecord],
+    confirm: Sequence[TrialRecord],
+    under_way: float,
+    pace: float | None,
+) -> float | None:
+    if pace is None:
+        return None
+    plan = record.plan
+    seconds = 0.0
+    open_ = 0 if record.finished or cell.name in record.stopped_cells else plan.repeats
+    for trials, quota in ((search, plan.trials_per_search), (confirm, plan.confirm_seeds)):
+        ended = [trial.wall_seconds for trial in trials if trial.finished and trial.wall_seconds > 0]
+        # A trial of this phase as they were so far, those that were stopped early among them.
+        each = statistics.fmean(ended) if ended else pace * cell.block.epochs
+        running = sum(not trial.finished for trial in trials)
+        seconds += each * (running + max(open_ * quota - _settled(trials) - running, 0))
+    return max(seconds - under_way, 0.0)
+
+
+def _settled(trials: Sequence[TrialRecord]) -> int:
+    return sum(trial.state in _SETTLED for trial in trials)
+
+
+def _pace(trials: Sequence[TrialRecord]) -> float | None:
+    """Seconds an epoch, over trials that ended."""
+    ended = [trial for trial in trials if trial.finished and trial.epochs > 0 and trial.wall_seconds > 0]
+    epochs = sum(trial.epochs for trial in ended)
+    return sum(trial.wall_seconds for trial in ended) / epochs if epochs else None

@@ -1,0 +1,69 @@
+"""Which of a study's files somebody may still need: what a resumed trial goes on from, and the winners' last checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from study.errors import StudyError
+from study.home import StudyHome
+from study.look import job_of, open_study
+from study.records import CONFIRM, RUNNING, SEARCH, StudyRecord
+from study.selection import winner
+
+
+def unneeded(place: StudyHome) -> list[Path]:
+    """Checkpoints that nothing needs, and what killed sessions left behind.
+
+    Kept are all checkpoints of trials that were cut off, and the newest one of each search's winner and of its confirm
+    runs.
+    """
+    record = open_study(place.folder)
+    cut_off = {job_of(record, trial).folder for trial in record.trials if trial.state == RUNNING}
+    last_only = _winners(record)
+    found: list[Path] = []
+    for folder in sorted((place.folder / "trials").glob("*/checkpoints")):
+        if folder.parent.name in cut_off:
+            continue
+        if folder.parent.name in last_only:
+            found += sorted(folder.glob("epoch-*.pt"))[:-1]
+        else:
+            found.append(folder)
+    return [*found, *(path for path in (place.ray,) if path.exists())]
+
+
+def weigh(paths: Iterable[Path]) -> tuple[int, int]:
+    """Number of files at and below the paths, and their bytes."""
+    sizes = []
+    for path in paths:
+        for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+            if file.is_file() and not file.is_symlink():
+                sizes.append(file.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files and folders.
+
+    Raises:
+        StudyError: one cannot be deleted.
+    """
+    for path in paths:
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StudyError(
+                f"{error.filename or path} cannot be deleted ({error.strerror}); check its permissions"
+            ) from None
+
+
+def _winners(record: StudyRecord) -> set[str]:
+    """Folders of each search's winner and of its confirm runs."""
+    kept = {job_of(record, trial).folder for trial in record.trials if trial.phase == CONFIRM}
+    for cell in record.plan.cells:
+        for repeat in range(record.plan.repeats):
+            best = winner([trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat])
+            if best is not None:
+                kept.add(job_of(record, best).folder)
+    return kept

@@ -1,0 +1,86 @@
+"""Optuna's storage as the study file names it: the study's journal, a sqlite file beside it, or a database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import urllib.parse
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from study.errors import StudyError
+from study.mounts import refuse_sqlite_on_network
+from study.search.journal import OneWriterJournal, mend_journal
+from study.sections.storage import (
+    HIDDEN,
+    JOURNAL,
+    PASSWORD_VARIABLE,
+    SQLITE,
+    password_of,
+    with_password,
+    without_password,
+)
+
+
+class Store:
+    """An open storage, and how the facts of one event are written together."""
+
+    def __init__(self, storage: BaseStorage, journal: OneWriterJournal | None = None) -> None:
+        self.storage = storage
+        self._journal = journal
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Facts written within it reach the disk together, where the storage can do that."""
+        return self._journal.batch() if self._journal else contextlib.nullcontext()
+
+
+def open_store(kind: str, journal: Path, *, read_only: bool) -> Store:
+    """Open the storage that a study's ledger lives in.
+
+    Args:
+        kind: `search.storage` of the study file.
+        journal: the journal file; a sqlite file lies beside it.
+        read_only: nothing is made or mended; a study without a storage has none of its trials.
+
+    Raises:
+        StudyError: sqlite on a network file system, or a database that does not answer.
+    """
+    if kind == JOURNAL:
+        if read_only:
+            return Store(JournalStorage(JournalFileBackend(str(journal if journal.exists() else os.devnull))))
+        mend_journal(journal)
+        own = OneWriterJournal(journal)
+        return Store(JournalStorage(own), own)
+    if kind == SQLITE:
+        path = journal.with_suffix(".db")
+        refuse_sqlite_on_network(path, "search.storage=sqlite", "use search.storage=journal or a database URL")
+        kind = f"sqlite:///{path}"
+    try:
+        return Store(optuna.storages.get_storage(_connectable(kind)))
+    except Exception as error:  # of SQLAlchemy, of a driver, or ImportError where there is none
+        raise StudyError(
+            f"the storage {without_password(kind)} does not open ({_reason(error, kind)}); check search.storage, "
+            f"{PASSWORD_VARIABLE} and that the database driver is installed"
+        ) from None
+
+
+def _connectable(url: str) -> str:
+    """The URL with the password from the environment where it holds none itself."""
+    given = password_of(url)
+    if given not in (None, "", HIDDEN):
+        return url
+    secret = os.environ.get(PASSWORD_VARIABLE)
+    return with_password(url, urllib.parse.quote(secret, safe="") if secret else None)
+
+
+def _reason(error: Exception, url: str) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    for secret in (password_of(url), os.environ.get(PASSWORD_VARIABLE)):
+        if secret:
+            text = text.replace(secret, HIDDEN)
+    return text[:300]
