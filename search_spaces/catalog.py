@@ -26,11 +26,29 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class AugmentationFacts:
+    views: int  # of each image
+    summary: str
+    channels: int | None = None  # that it needs; None: any
+
+
+@dataclass(frozen=True)
 class SplitSizes:
     train: int
     validation: int
     test: int
 
+
+AUGMENTATIONS: Mapping[str, AugmentationFacts] = {
+    "none": AugmentationFacts(1, "the middle of the image, as evaluation sees it"),
+    "shift": AugmentationFacts(1, "moved by up to an eighth of its side"),
+    "crop_flip": AugmentationFacts(1, "moved by up to an eighth of its side, mirrored or not"),
+    "random_resized_crop": AugmentationFacts(1, "8 to 100% of its area at random aspect, mirrored or not"),
+    "barlow_twins": AugmentationFacts(2, "two views: crop, flip, colours, blur, solarisation as published", channels=3),
+    "barlow_twins_grey": AugmentationFacts(
+        2, "two views of characters: crop, brightness, contrast, blur, solarisation", channels=1
+    ),
+}
 
 DATA: Mapping[str, DataFacts] = {
     facts.name: facts
@@ -42,7 +60,7 @@ DATA: Mapping[str, DataFacts] = {
             10,
             8,
             "1,797 handwritten digits, 8x8 grey, embedded in scikit-learn",
-            ("none", "shift"),
+            ("none", "shift", "barlow_twins_grey"),
         ),
         DataFacts(
             "cifar10",
@@ -51,6 +69,7 @@ DATA: Mapping[str, DataFacts] = {
             10,
             32,
             "60,000 colour images of 32x32; data.root holds cifar-10-batches-py, or data.download=true",
+            ("none", "crop_flip", "barlow_twins"),
             ships_test=True,
         ),
         DataFacts(
@@ -60,6 +79,7 @@ DATA: Mapping[str, DataFacts] = {
             100,
             32,
             "60,000 colour images of 32x32; data.root holds cifar-100-python, or data.download=true",
+            ("none", "crop_flip", "barlow_twins"),
             ships_test=True,
         ),
         DataFacts(
@@ -69,6 +89,7 @@ DATA: Mapping[str, DataFacts] = {
             200,
             64,
             "110,000 colour images of 64x64; data.root holds tiny-imagenet-200 as unpacked",
+            ("none", "crop_flip", "random_resized_crop", "barlow_twins"),
             ships_test=True,
         ),
         DataFacts(
@@ -78,9 +99,18 @@ DATA: Mapping[str, DataFacts] = {
             None,
             None,
             "any images in ImageNet's layout; data.root holds train and val",
+            ("none", "random_resized_crop", "barlow_twins"),
             ships_test=True,
         ),
-        DataFacts("synthetic", None, None, None, None, "learnable random images of any shape, for benchmarks"),
+        DataFacts(
+            "synthetic",
+            None,
+            None,
+            None,
+            None,
+            "learnable random images of any shape, for benchmarks",
+            tuple(AUGMENTATIONS),
+        ),
     )
 }
 
@@ -100,6 +130,9 @@ TASKS: Mapping[str, str] = {
     "classification": "cross-entropy; searched by validation accuracy",
     "barlow_twins": "self-supervised; searched by the accuracy of a kNN probe, confirmed by a linear probe",
 }
+
+TASK_VIEWS: Mapping[str, int] = {"classification": 1, "barlow_twins": 2}
+"""Views of each image that a task trains on."""
 
 INITIALIZATIONS: tuple[str, ...] = (
     "default",

@@ -31,10 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _clean(study: str, home: str | None, everything: bool, dry: bool, yes: bool) -> int:
     from study.look import find
-    from study.retention import remove, unneeded, weigh
-    from study.text import size
 
     place = find(study, home)
+    from study.retention import checkpoints_of, remove, unneeded, weigh
+    from study.storage import is_url
+    from study.text import size
+
+    elsewhere = checkpoints_of(place)
     with place.locked():
         paths = [place.folder] if everything else unneeded(place)
         files, count = weigh(paths)
@@ -47,6 +50,8 @@ def _clean(study: str, home: str | None, everything: bool, dry: bool, yes: bool)
             _ask(f"delete the study {place.name} with its ledger and results, {size(count)} in {place.folder}?")
         remove(paths)
     print(f"freed {size(count)} in {files:,} files")
+    if is_url(elsewhere):
+        print(f"what lies below {elsewhere} is left alone; delete it with that store's own tools")
     return 0
 
 

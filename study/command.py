@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from study.errors import StudyError
-from study.names import INTERRUPTED_EXIT_CODE
+from study.names import DEFAULT_STUDY, INTERRUPTED_EXIT_CODE
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +27,15 @@ class Parser(argparse.ArgumentParser):
         """The study that was begun, as every command that looks at one takes it."""
         self.add_argument(
             "study", nargs=nargs, metavar="STUDY", help="a study that was begun: its name, its study file or its folder"
+        )
+
+    def add_words(self) -> None:
+        """A study that is to be begun, and overrides of its keys."""
+        self.add_argument(
+            "words",
+            nargs="*",
+            metavar="STUDY key=value",
+            help=f"a shipped study's name or a YAML file (default: {DEFAULT_STUDY}), then overrides of its keys",
         )
 
     def add_home(self) -> None:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from study.calibration import Calibration
 from study.home import DEFAULT_HOME, StudyHome
 from study.load import load_study, shipped_studies
 from study.names import DEFAULT_STUDY
@@ -19,11 +20,12 @@ from study.spec import Spec
 WIDTH = 100
 
 
-def header(spec: Spec, plan: Plan) -> str:
-    """What will be run, in a few lines."""
+def header(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> str:
+    """What will be run, in a few lines; with what it was measured to cost, where it was."""
     stopping = spec.search.early_stopping
     rungs = plan.blocks[0].rungs
-    stop = f"ASHA, rungs at epoch {', '.join(map(str, rungs))}" if rungs else "no early stopping"
+    how = {"asha": "ASHA", "median": "median rule"}.get(stopping.method, "")
+    stop = f"{how}, rungs at epoch {', '.join(map(str, rungs))}" if rungs else "no early stopping"
     lines = [
         f"{plan.name}: {_count(len(spec.arms), 'arm')}, {_count(len(plan.blocks), 'block')}, "
         f"{_count(len(plan.cells), 'cell')}",
@@ -41,14 +43,15 @@ def header(spec: Spec, plan: Plan) -> str:
         f"{_count(plan.repeats, 'repeat')}) of {_count(plan.trials_per_search, 'trial')}, {spec.search.method}, {stop}"
         + (f", reduction factor {stopping.reduction_factor}" if rungs else ""),
         f"  confirm  {_count(plan.confirm_runs, 'run')} of the winners on the test split",
-        f"  at most  {_count(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples",
+        f"  at most  {_count(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples"
+        + (f", {calibration.most_device_hours:.2f} device-hours of {calibration.device}" if calibration else ""),
     ]
     return "\n".join(lines)
 
 
-def dry_run(spec: Spec, plan: Plan) -> str:
+def dry_run(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> str:
     """The whole plan: blocks, cells and every search space."""
-    lines = [header(spec, plan), ""]
+    lines = [header(spec, plan, calibration), ""]
     for block in plan.blocks:
         sizes = block.sizes
         lines += [

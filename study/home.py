@@ -41,6 +41,11 @@ class StudyHome:
         return self.folder / "study.json"
 
     @property
+    def calibration(self) -> Path:
+        """What a trial costs here, measured by `python -m study.calibrate`."""
+        return self.folder / "calibration.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the driver, whose process id and host stand in it."""
         return self.folder / "lock"
@@ -136,7 +141,7 @@ class StudyHome:
 
 
 def _taken(file: IO[str]) -> bool:
-    """Take the lock; tried again for a moment, because a command that only looks at the study holds it for an instant."""
+    """Take the lock; tried more than once, because a command that only looks at it holds it for an instant."""
     for attempt in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,8 +10,8 @@ from study.errors import StudyError
 MOUNTS = Path("/proc/mounts")
 # Locks of sqlite do not hold on these, or hold badly: two writers can corrupt the file.
 NETWORK_TYPES = frozenset(
-    ("nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "ncpfs", "9p", "lustre", "gpfs", "beegfs", "ceph")
-    + ("glusterfs", "pvfs2", "orangefs", "panfs", "wekafs")
+    {"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "afs", "ncpfs", "9p", "lustre", "gpfs", "beegfs", "ceph"}
+    | {"glusterfs", "pvfs2", "orangefs", "panfs", "wekafs"}
 )
 _NETWORK_FUSE = ("sshfs", "glusterfs", "ceph", "s3fs", "gcsfuse", "goofys", "rclone", "juicefs", "blobfuse", "davfs")
 

@@ -1,4 +1,4 @@
-"""How far a study is, as numbers: per cell trials by state, the best search value, and what was spent of what was planned.
+"""How far a study is, in numbers: by cell trials by state, best search value, and spend against plan.
 
 Device-hours are a trial's wall time times the devices that it holds: GPUs, or workers where it has none.
 """

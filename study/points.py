@@ -51,7 +51,7 @@ def grid_points(arm: str, space: Space) -> tuple[Point, ...]:
         if not isinstance(dimension, Choice | Int):
             raise StudyError(
                 f"search.method=grid needs listed values, but {knob} of arm '{arm}' is a range "
-                f"({dimension.describe()}); write space.{arm}.{knob}={{values: [...]}}, or a single value to hold it fixed"
+                f"({dimension.describe()}); write space.{arm}.{knob}={{values: [...]}}, or one value to fix it"
             )
     return tuple(_combinations(list(space.dimensions.items()), {}))
 

@@ -15,6 +15,7 @@ from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, Ending
 
 TERMINAL_SECONDS = 0.25
 LOG_SECONDS = 15.0
+_AFTER = "after"  # runs of all phases that follow a search: they train to the end
 
 
 class Progress:
@@ -38,7 +39,7 @@ class Progress:
         self._states: Counter[str] = Counter()
         self._running: set[str] = set()
         self._epochs = 0
-        self._seconds = {"search": 0.0, "confirm": 0.0}
+        self._seconds = {SEARCH: 0.0, _AFTER: 0.0}
         self._counts: Counter[str] = Counter()
         self._width = 0
 
@@ -51,8 +52,9 @@ class Progress:
     def ended(self, job: Job, ending: Ending) -> None:
         self._running.discard(job.key)
         self._states[ending.state] += 1
-        self._counts[job.phase] += 1
-        self._seconds[job.phase] += ending.wall_seconds
+        stage = SEARCH if job.phase == SEARCH else _AFTER
+        self._counts[stage] += 1
+        self._seconds[stage] += ending.wall_seconds
 
     def note(self, text: str) -> None:
         """A line that stays."""
@@ -77,7 +79,7 @@ class Progress:
     def line(self) -> str:
         """The line's text."""
         done = self._already + sum(self._states.values())
-        most = self._plan.trials + self._states[FAILED]  # a failed trial is replaced
+        most = max(self._plan.trials + self._states[FAILED], done)  # a failed trial is replaced, audits come on top
         words = [f"{duration(self._clock() - self._begun)}", f"{done}/{most} trials"]
         if self._running:
             words.append(f"{len(self._running)} running")
@@ -104,9 +106,9 @@ class Progress:
         }
         if SEARCH not in mean:
             return left * elapsed / ended
-        confirm_left = self._plan.confirm_runs - self._counts["confirm"]
-        search_left = max(left - confirm_left, 0)
-        work_left = search_left * mean[SEARCH] + min(confirm_left, left) * mean.get("confirm", mean[SEARCH])
+        after_left = max(self._plan.confirm_runs + self._plan.rerank_runs - self._counts[_AFTER], 0)
+        search_left = max(left - after_left, 0)
+        work_left = search_left * mean[SEARCH] + min(after_left, left) * mean.get(_AFTER, mean[SEARCH])
         at_once = sum(self._seconds.values()) / elapsed
         return work_left / max(at_once, 0.1)
 

@@ -40,7 +40,7 @@ def best_trial(record: StudyRecord, cell: str | None) -> TrialRecord:
 
 
 def replay_file(record: StudyRecord, trial: TrialRecord) -> str:
-    """The text of a study file that runs the trial once more: its header says what it is, its body loads as a `Spec`."""
+    """The text of a study file that runs the trial once more; comments at its head say what it is."""
     job = job_of(record, trial)
     spec = Spec.model_validate(record.spec)
     block = job.cell.block

@@ -1,4 +1,4 @@
-"""Which of a study's files somebody may still need: what a resumed trial goes on from, and the winners' last checkpoints."""
+"""Which of a study's files are still needed: what a resumed trial goes on from, the winners' last checkpoints."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from study.home import StudyHome
 from study.look import job_of, open_study
 from study.records import CONFIRM, RUNNING, SEARCH, StudyRecord
 from study.selection import winner
+from study.storage import PATTERN, is_url, storage_of
 
 
 def unneeded(place: StudyHome) -> list[Path]:
     """Checkpoints that nothing needs, and what killed sessions left behind.
 
     Kept are all checkpoints of trials that were cut off, and the newest one of each search's winner and of its confirm
-    runs.
+    runs. What lies behind a URL is left alone.
     """
     record = open_study(place.folder)
     cut_off = {job_of(record, trial).folder for trial in record.trials if trial.state == RUNNING}
     last_only = _winners(record)
     found: list[Path] = []
-    for folder in sorted((place.folder / "trials").glob("*/checkpoints")):
+    root = checkpoints_of(place)
+    for folder in [] if is_url(root) else sorted(Path(root).glob("*/checkpoints")):
         if folder.parent.name in cut_off:
             continue
         if folder.parent.name in last_only:
-            found += sorted(folder.glob("epoch-*.pt"))[:-1]
+            found += sorted(folder.glob(PATTERN))[:-1]
         else:
             found.append(folder)
     return [*found, *(path for path in (place.ray,) if path.exists())]
 
 
+def checkpoints_of(place: StudyHome) -> str:
+    """The folder or URL below which the study's trials keep their checkpoints."""
+    return storage_of(place, None, place.read_facts() or {}).root
+
+
 def weigh(paths: Iterable[Path]) -> tuple[int, int]:
     """Number of files at and below the paths, and their bytes."""
-    sizes = []
-    for path in paths:
-        for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
-            if file.is_file() and not file.is_symlink():
-                sizes.append(file.stat().st_size)
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    sizes = [file.stat().st_size for file in files if file.is_file() and not file.is_symlink()]
     return len(sizes), sum(sizes)
 
 

@@ -29,12 +29,7 @@ def parser() -> Parser:
         "Run a hyperparameter study of large-batch optimizers: search, confirm, report.",
         _EPILOG,
     )
-    made.add_argument(
-        "words",
-        nargs="*",
-        metavar="STUDY key=value",
-        help=f"a shipped study's name or a YAML file (default: {DEFAULT_STUDY}), then overrides of its keys",
-    )
+    made.add_words()
     made.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     made.add_argument("--list", action="store_true", help="list the shipped studies")
     made.add_argument("--schema", action="store_true", help="print the study file's JSON Schema, for editors")
@@ -69,6 +64,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     given = parser().parse_intermixed_args(arguments)
     # Everything heavier is imported where it is needed: help, lists and errors answer at once.
     from study import console
+    from study.calibration import read_calibration, with_micro_batches
     from study.home import StudyHome, home_root
     from study.interrupts import say_if_ended_hard, stop_requested
     from study.load import load_study
@@ -86,15 +82,16 @@ def _main(arguments: Sequence[str] | None) -> int:
         raise StudyError("--retry-failed goes with --resume: a study that begins has nothing that failed")
     study, overrides = split_words(given.words)
     spec = load_study(study, overrides)
-    plan = make_plan(spec)
+    place = StudyHome(home_root(given.home), spec.name)
+    calibration = read_calibration(place, spec)
+    plan = with_micro_batches(make_plan(spec), calibration.micro_batches if calibration else {})
     if given.dry_run:
-        print(console.dry_run(spec, plan))
+        print(console.dry_run(spec, plan, calibration))
         return 0
     from study.session import run_study
 
-    place = StudyHome(home_root(given.home), spec.name)
     go_on = f"go on with: {console.resume_command(study, overrides, place, given.address)}"
-    print(console.header(spec, plan), flush=True)
+    print(console.header(spec, plan, calibration), flush=True)
     say_if_ended_hard(f"stopped at once, what was recorded is kept in {place.folder}\n{go_on}")
     try:
         record = run_study(
@@ -110,7 +107,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             raise
         print(f"stopped; what was recorded is kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE
-    if not record.finished or stop_requested():
+    if (not record.finished and record.ended_by is None) or stop_requested():
         ended = sum(trial.finished for trial in record.trials)
         print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE
@@ -119,6 +116,8 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     print(final_table(summarize(record)))
     print(console.closing(place, record, whole_tree=not (given.address or os.environ.get("RAY_ADDRESS"))))
+    if record.ended_by:
+        print(f"ended by {record.ended_by}; raise it and {go_on}")
     return 0
 
 

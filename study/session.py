@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.calibration import read_calibration, with_micro_batches
 from study.control import stopped_cells
 from study.datasets import require_data
 from study.errors import StudyError
@@ -90,7 +91,7 @@ def load_record(place: StudyHome) -> StudyRecord:
     if facts is None:
         raise StudyError(f"no study '{place.name}' was run in {place.root}; run it first, or name its --home")
     spec = validate(facts["spec"], where=str(place.facts))
-    plan = make_plan(spec)
+    plan = with_micro_batches(make_plan(spec), facts.get("micro_batches", {}))
     return _record(spec, plan, Ledger(place.ledger, plan, spec.search, read_only=True), facts, place)
 
 
@@ -110,6 +111,9 @@ def _run(
     from study.work import WorkQueue
 
     facts = before or first_facts(spec, plan)
+    if before is None and (calibrated := read_calibration(place, spec)):
+        facts["micro_batches"] = dict(calibrated.micro_batches)
+    plan = with_micro_batches(plan, facts.get("micro_batches", {}))
     warm = warm_points(spec, plan, place, facts.get("warm_start", {}))
     if warm:
         facts["warm_start"] = warm

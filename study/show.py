@@ -144,7 +144,11 @@ def _next_steps(record: StudyRecord, place: StudyHome, driver: Driver | None) ->
         lines.append(f"why trial {failed[-1]} failed: python -m study.show {record.name} --trial {failed[-1]}")
     if record.stopped_cells:
         lines.append(f"stopped by the user: {', '.join(record.stopped_cells)}")
-    if driver is None and not record.finished:
+    if record.added:
+        lines.append(f"added after the lock: {'; '.join(record.added)}")
+    if record.ended_by and driver is None:
+        lines.append(f"ended by {record.ended_by}; raise it and --resume to go on")
+    elif driver is None and not record.finished:
         lines.append("go on with it: the command that began it, with --resume")
     if place.report.exists():
         lines.append(f"report    {place.report}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from search_spaces import Dimension, SpaceError, Value
-from search_spaces.catalog import DATA
+from search_spaces.catalog import AUGMENTATIONS, DATA, TASK_VIEWS
 from study.arms import TASK_PREFIX, check_change, knobs_of_arm, space_of, task_space
 from study.changes import parse_change
 from study.errors import nearest, shown
@@ -121,33 +121,47 @@ class Spec(Strict):
                 raise ValueError(
                     f"the entries of '{what}' make blocks, so they must be given and differ, but got {names}"
                 )
-        for data in self.data_sets:
-            known = DATA[data.name].augmentations
-            if self.train.augmentation not in known:
-                raise ValueError(
-                    f"train.augmentation of {data.name} is one of {', '.join(known)}, "
-                    f"but got '{self.train.augmentation}'"
-                )
         return self
 
     @model_validator(mode="after")
     def _measurable(self) -> Spec:
         if self.diagnostics.noise_scale and self.task == "barlow_twins":
             raise ValueError(
-                "diagnostics.noise_scale needs a loss that is a mean over samples, but that of barlow_twins couples the "
-                "samples of a batch; leave it out"
+                "diagnostics.noise_scale needs a loss that is a mean over samples, but that of barlow_twins couples "
+                "the samples of a batch; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _augmentable(self) -> Spec:
+        augmentation = self.train.augmentation
+        for data in self.data_sets:
+            known = DATA[data.name].augmentations
+            if augmentation not in known:
+                raise ValueError(
+                    f"train.augmentation of {data.name} is one of {', '.join(known)}, but got '{augmentation}'"
+                )
+            views = TASK_VIEWS.get(self.task_name)  # a user's own task says when it is built
+            if views not in (None, AUGMENTATIONS[augmentation].views):
+                fitting = [name for name in known if AUGMENTATIONS[name].views == views]
+                raise ValueError(
+                    f"task {self.task_name} trains on {views} view(s) of each image, but train.augmentation "
+                    f"{augmentation} makes {AUGMENTATIONS[augmentation].views}; for {data.name} choose "
+                    f"{' or '.join(fitting)}"
+                )
         return self
 
     @model_validator(mode="after")
     def _replays_one_trial(self) -> Spec:
         if self.replay is None:
             return self
-        if len(self.arms) > 1 or max(map(len, (self.data_sets, self.models, self.batch_sizes, self.one_d_lrs))) > 1:
+        blocks = len(self.data_sets) * len(self.models) * len(self.batch_sizes) * len(self.one_d_lrs)
+        if len(self.arms) * blocks > 1:
             raise ValueError(
                 "replay runs one trial of one arm in one setting; give one arm and no lists that make blocks"
             )
-        for section, default in (("search", SearchSpec()), ("confirm", ConfirmSpec()), ("space", {}), ("claims", [])):
+        search = SearchSpec(storage=self.search.storage)
+        for section, default in (("search", search), ("confirm", ConfirmSpec()), ("space", {}), ("claims", [])):
             if getattr(self, section) != default:
                 raise ValueError(f"replay says all there is to run, so '{section}' has no effect; leave it out")
         return self

@@ -14,6 +14,7 @@ from study.plan import Plan
 from study.progress import duration
 from study.records import COMPLETE, CONFIRM, RUNNING, StudyRecord, TrialRecord
 from study.spec import Spec
+from study.storage import PATTERN, is_url, storage_of
 from study.text import WIDTH, size, sparkline
 
 _INDENT = " " * 12
@@ -111,13 +112,18 @@ def _files(place: StudyHome, job: Job, trial: TrialRecord) -> list[str]:
     for name, what in (("reports.jsonl", "a line an epoch"), ("error.txt", "its tracebacks")):
         if (folder / name).is_file():
             lines.append(_field("", f"{name}: {what}"))
-    checkpoints = sorted((folder / "checkpoints").glob("*.pt"))
+    where = storage_of(place, None, place.read_facts() or {}).of_trial(job.folder)
+    if is_url(where):
+        return [*lines, _field("", f"checkpoints: {where}", wrap=False)]
+    checkpoints = sorted(Path(where).glob(PATTERN))
     if checkpoints:
         total = sum(path.stat().st_size for path in checkpoints if path.exists())
-        lines.append(_field("", f"checkpoints/: {len(checkpoints)}, the newest {checkpoints[-1].name}, {size(total)}"))
+        what = f"{len(checkpoints)}, the newest {checkpoints[-1].name}, {size(total)}"
     else:
-        why = "none yet" if not trial.finished else "none; they are dropped when a trial has ended"
-        lines.append(_field("", f"checkpoints/: {why}"))
+        what = "none yet" if not trial.finished else "none; they are dropped when a trial has ended"
+    lines.append(_field("", f"checkpoints: {what}"))
+    if checkpoints and Path(where).parent != folder:
+        lines.append(_field("", where, wrap=False))
     return lines
 
 

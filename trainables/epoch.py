@@ -173,7 +173,7 @@ def _coupled(
         micro_batches,
         session.workers,
         autocast=session.autocast,
-        scale=lambda loss: session.scaler.scale(loss * session.workers.size),  # a mean over workers follows
+        scale=session.scaler.scale,
     )
     totals.add(measured, sum(len(places) for places in chunks))
     return measured["loss"].detach()

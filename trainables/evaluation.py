@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ class Evaluation:
             if len(labels):  # a worker may have fewer samples than others have chunks
                 yield self.session.clean(images), labels
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         return self.session.autocast()
 
     def totals(self, split: str, measure: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]) -> Totals:

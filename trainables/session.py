@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -24,7 +25,7 @@ from trainables.plugins import is_reference, load_object
 from trainables.tasks import ModelMaker, Task, TaskFacts, build_task
 from trainables.workers import Workers
 
-_AUTOCAST = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ class Session:
         self.arm.close()
         self.splits.close()
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[object]:
         """Context of forward passes: weights stay float32, precision is a matter of the operations."""
-        dtype = _AUTOCAST[self.config.precision]
-        enabled = self.config.precision != "float32"
-        return torch.autocast(self.device.type, dtype=dtype if enabled else None, enabled=enabled)
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=_AUTOCAST[self.config.precision])
 
     def state(self, history: Sequence[dict[str, float]]) -> dict[str, Any]:
         """What a checkpoint holds. Random streams are functions of (seed, epoch) and need no place here."""
@@ -173,7 +174,7 @@ def _make_arm(name: str) -> Callable[..., Arm]:
 
 def _task_and_augmentation(config: TrialConfig, splits: DataSplits) -> tuple[Task, Augmentation]:
     task = build_task(config.task, TaskFacts(splits.classes, config.label_smoothing, config.task_options))
-    augmentation = build_augmentation(config.augmentation, image_size=splits.image_shape[-1])
+    augmentation = build_augmentation(config.augmentation, image_shape=splits.image_shape)
     if len(augmentation.views) != task.views:
         raise ConfigError(
             f"{config.task} trains on {task.views} views of each image, but augmentation {config.augmentation} makes "

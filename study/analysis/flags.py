@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from study.analysis.intervals import Interval
 from study.analysis.scores import RepeatScore, Winner
 from study.plan import Plan
-from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, TrialRecord
+from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, STOPPED_BY_USER, TrialRecord
+from study.selection import Audit
 
 UNFINISHED = "not finished"
 SHORT = "short of its quota"
+STOPPED = "stopped by the user, so nothing is concluded from it"
 CONFIRM_DIVERGED = "confirm runs diverged, counted with chance accuracy"
+AUDIT = "a stopped trial, run to the end, beat its search's winner"
 EDGE = "winner in the outer 10% of a range"
 TIED = "all repeats scored the same, so the interval has no width (the test split's resolution, not certainty)"
 SKEWED = "repeats are skewed, so the interval is not about the plain mean"
-KINDS = (UNFINISHED, SHORT, CONFIRM_DIVERGED, EDGE, TIED, SKEWED)  # in the order of printing
+KINDS = (UNFINISHED, SHORT, STOPPED, CONFIRM_DIVERGED, AUDIT, EDGE, TIED, SKEWED)  # in the order of printing
 
 _SETTLED = (COMPLETE, PRUNED, DIVERGED)
 
@@ -41,21 +44,28 @@ def cell_flags(
     interval: Interval | None,
     found: Sequence[Winner],
     finished: bool,
+    quota: int,
+    audit: Audit,
+    stopped: bool = False,
 ) -> tuple[Flag, ...]:
     """One flag of a kind at most; none for a cell that went as planned."""
     return (
-        *_short(plan, search, confirm, finished),
+        *_short(plan, search, confirm, finished, quota),
+        *_stopped(search, stopped),
         *_confirm_diverged(scores),
+        *_upsets(audit),
         *_at_edges(plan, found),
         *_odd_interval(interval),
     )
 
 
-def _short(plan: Plan, search: Sequence[TrialRecord], confirm: Sequence[TrialRecord], finished: bool) -> Iterator[Flag]:
+def _short(
+    plan: Plan, search: Sequence[TrialRecord], confirm: Sequence[TrialRecord], finished: bool, searched: int
+) -> Iterator[Flag]:
     """A crashed trial is no result: it does not fill the quota, its replacement does."""
     missing = []
     for trials, quota, what in (
-        (search, plan.trials_per_search, "search trials"),
+        (search, searched, "search trials"),
         (confirm, plan.confirm_seeds, "confirm runs"),
     ):
         settled = Counter(trial.repeat for trial in trials if trial.state in _SETTLED)
@@ -68,10 +78,24 @@ def _short(plan: Plan, search: Sequence[TrialRecord], confirm: Sequence[TrialRec
         yield Flag(SHORT if finished else UNFINISHED, " and ".join(missing) + crashed)
 
 
+def _stopped(search: Sequence[TrialRecord], stopped: bool) -> Iterator[Flag]:
+    """What a user ended was ended for reasons that no rule of the study knows."""
+    trials = sum(trial.reason == STOPPED_BY_USER for trial in search)
+    parts = ["it starts no further trials"] if stopped else []
+    parts += [f"{trials} of its search trials"] if trials else []
+    if parts:
+        yield Flag(STOPPED, ", ".join(parts))
+
+
 def _confirm_diverged(scores: Sequence[RepeatScore]) -> Iterator[Flag]:
     diverged = sum(score.diverged for score in scores)
     if diverged:
         yield Flag(CONFIRM_DIVERGED, f"{diverged} of {sum(score.runs for score in scores)}")
+
+
+def _upsets(audit: Audit) -> Iterator[Flag]:
+    if audit.upsets:
+        yield Flag(AUDIT, f"{len(audit.upsets)} of {audit.looked_at} looked at ({audit.stopped} were stopped)")
 
 
 def _at_edges(plan: Plan, found: Sequence[Winner]) -> Iterator[Flag]:

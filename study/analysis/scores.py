@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from search_spaces import Choice, Dimension, Value
 from study.plan import Block, Cell
-from study.records import COMPLETE, CONFIRM, DIVERGED, SEARCH, StudyRecord, TrialRecord
-from study.selection import winner
+from study.records import COMPLETE, CONFIRM, DIVERGED, RERANK, SEARCH, StudyRecord, TrialRecord
+from study.selection import of_newest_winner, selected
 
 OUTER_FRACTION = 0.1
 
@@ -46,7 +46,7 @@ def repeat_scores(record: StudyRecord, cell: Cell) -> tuple[RepeatScore, ...]:
     and is left out; the cell is then short of its quota.
     """
     by_repeat: dict[int, list[tuple[float, float, bool]]] = {}
-    for trial in record.of_cell(cell.name, CONFIRM):
+    for trial in _confirming(record, cell):
         counts = _correct_of(trial, cell.block)
         if counts is not None:
             by_repeat.setdefault(trial.repeat, []).append((*counts, trial.state == DIVERGED))
@@ -70,8 +70,9 @@ def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
     found = []
     for repeat in range(record.plan.repeats):
         trials = [trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat]
-        confirms = [trial for trial in record.of_cell(cell.name, CONFIRM) if trial.repeat == repeat]
-        best = winner(trials)
+        reruns = [trial for trial in record.of_cell(cell.name, RERANK) if trial.repeat == repeat]
+        confirms = [trial for trial in _confirming(record, cell) if trial.repeat == repeat]
+        best = selected(trials, reruns, record.plan.rerank)
         if confirms:
             params = confirms[0].params
             if best is None or dict(best.params) != dict(params):
@@ -83,6 +84,14 @@ def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
         edges = edge_knobs(params, cell.dimensions)
         found.append(Winner(repeat, params, best.value if best else None, best.number if best else None, edges))
     return tuple(found)
+
+
+def _confirming(record: StudyRecord, cell: Cell) -> list[TrialRecord]:
+    """The confirm runs that count: of each repeat those of its newest winner, in order of start."""
+    runs = record.of_cell(cell.name, CONFIRM)
+    repeats = {run.repeat for run in runs}
+    counted = [run for repeat in repeats for run in of_newest_winner([r for r in runs if r.repeat == repeat])]
+    return sorted(counted, key=lambda run: run.number)
 
 
 def edge_knobs(params: Mapping[str, Value], dimensions: Mapping[str, Dimension]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from study.records import (
     StudyRecord,
     TrialRecord,
 )
+from study.selection import Audit, audit_of
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,14 @@ class CellSummary:
     cell: Cell
     search: Counts
     confirm: Counts
-    epochs_spent: int  # search and confirm, whatever came of them
+    epochs_spent: int  # of every phase, whatever came of them
     epochs_full: int  # planned, if nothing stops early
     scores: tuple[RepeatScore, ...]
     interval: Interval | None  # None for fewer than two repeats with a score
     divergence: Rate | None  # over all search trials that ended, stopped and failed ones in the denominator
     winners: tuple[Winner, ...]
     flags: tuple[Flag, ...]  # what a reader must know beside the numbers
+    audit: Audit  # of stopped trials: an upset caps what may be said of the cell
 
     @property
     def mean_points(self) -> float | None:
@@ -92,6 +94,7 @@ class StudySummary:
     epochs_spent: int
     epochs_full: int
     finished: bool  # nothing is left to run
+    notes: tuple[str, ...] = ()  # what a reader must know of the study as a whole
 
     @property
     def single_repeat(self) -> bool:
@@ -115,7 +118,17 @@ def summarize(record: StudyRecord) -> StudySummary:
         epochs_spent=sum(trial.epochs for trial in record.trials),
         epochs_full=record.plan.most_epochs,
         finished=finished,
+        notes=_notes(record),
     )
+
+
+def _notes(record: StudyRecord) -> tuple[str, ...]:
+    notes = []
+    if record.ended_by:
+        notes.append(f"The study ended with what it had when its budget was spent ({record.ended_by}).")
+    if record.added:
+        notes.append(f"Added after the lock: {'; '.join(record.added)}.")
+    return tuple(notes)
 
 
 def count_states(trials: Sequence[TrialRecord]) -> Counts:
@@ -126,6 +139,9 @@ def count_states(trials: Sequence[TrialRecord]) -> Counts:
 def _summarize_cell(record: StudyRecord, cell: Cell, finished: bool) -> CellSummary:
     plan = record.plan
     search, confirm = record.of_cell(cell.name, SEARCH), record.of_cell(cell.name, CONFIRM)
+    every = [trial for trial in record.trials if trial.cell == cell.name]
+    audit = audit_of(every, plan.rerank)
+    stopped = cell.name in record.stopped_cells
     counts, scores = count_states(search), repeat_scores(record, cell)
     interval = t_interval_accuracy([score.correct for score in scores], [score.items for score in scores])
     found = winners(record, cell)
@@ -133,13 +149,16 @@ def _summarize_cell(record: StudyRecord, cell: Cell, finished: bool) -> CellSumm
         cell=cell,
         search=counts,
         confirm=count_states(confirm),
-        epochs_spent=sum(trial.epochs for trial in (*search, *confirm)),
-        epochs_full=cell.block.epochs * (plan.trials_per_search + plan.confirm_seeds) * plan.repeats,
+        epochs_spent=sum(trial.epochs for trial in every),
+        epochs_full=plan.most_epochs_of(cell),
         scores=scores,
         interval=interval,
         divergence=clopper_pearson(counts.diverged, counts.ended),
         winners=found,
-        flags=cell_flags(plan, search, confirm, scores, interval, found, finished),
+        flags=cell_flags(
+            plan, search, confirm, scores, interval, found, finished, cell.trials, audit, stopped
+        ),
+        audit=audit,
     )
 
 

@@ -102,11 +102,17 @@ def budget(plan: Plan, spec: Mapping[str, object]) -> list[str]:
         else f"Early stopping ({method}) compares trials of one search, at the same rungs in every cell of a block."
     )
     return [
-        f"Every cell ({len(plan.cells)} in all) gets {plan.repeats} {each} of {plan.trials_per_search} trials "
+        f"Every cell ({len(plan.cells)} in all) gets {plan.repeats} {each} of {trials_text(plan)} "
         f"({search.get('method', 'unknown')}, seed {plan.seed}) and, for each winner, {runs} with fresh seeds: "
         f"{plan.trials:,} trials, {plan.most_epochs:,} epochs if none stopped early.",
         f"A search maximises {plan.metric} at the last epoch. Only confirm runs read the test split. {stop}",
     ]
+
+
+def trials_text(plan: Plan) -> str:
+    """Trials of one search; of a grid they follow from each arm's listed values."""
+    counts = sorted({cell.trials for cell in plan.cells})
+    return f"{counts[0]} trials" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} trials, by arm,"
 
 
 def space_rows(plan: Plan) -> tuple[list[SpaceRow], list[SpaceRow]]:

@@ -20,6 +20,7 @@ _HEADS = (
 def final_table(summary: StudySummary) -> str:
     """One row per cell, blocks apart, notes below each block; no line is longer than `WIDTH`."""
     parts = [_block(block, summary) for block in summary.blocks]
+    parts[:0] = [_wrap(note, "") for note in summary.notes]
     if not summary.finished:
         parts.insert(0, _wrap("Unfinished: the numbers below are of what has come to a result so far.", ""))
     if summary.single_repeat:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from optim.registry import ARMS
 from optim.sample_norms.recorder import MODES
 from search_spaces import ARM_SPACES
 from search_spaces.catalog import (
+    AUGMENTATIONS,
     DATA,
     INITIALIZATIONS,
     MODELS,
     SAMPLE_NORM_MODES,
+    TASK_VIEWS,
     TASKS,
     DataFacts,
     SplitSizes,
@@ -20,6 +23,7 @@ from search_spaces.catalog import (
 )
 from trainables import augment, initialization, models, tasks
 from trainables.config import DataConfig
+from trainables.counter_random import uniforms
 from trainables.data import DATASETS
 from trainables.data.facts import data_facts
 from trainables.data.stratify import stratified_indices
@@ -39,11 +43,40 @@ def test_tables_are_keyed_by_their_own_names() -> None:
     assert len(set(INITIALIZATIONS)) == len(INITIALIZATIONS)
 
 
-def test_augmentations_exist() -> None:
-    offered = {name for facts in DATA.values() for name in facts.augmentations}
-    assert offered <= set(augment.AUGMENTATIONS)
-    for name in offered:
-        augment.build_augmentation(name, image_size=8)
+def test_augmentations_are_the_registry_s() -> None:
+    assert list(AUGMENTATIONS) == list(augment.AUGMENTATIONS)
+    for name, facts in AUGMENTATIONS.items():
+        built = augment.AUGMENTATIONS[name](8)
+        assert (facts.views, facts.channels) == (len(built.views), built.channels), name
+
+
+@pytest.mark.parametrize("facts", DATA.values(), ids=lambda facts: facts.name)
+def test_a_set_offers_augmentations_that_fit_its_images(facts: DataFacts) -> None:
+    """And one for every task."""
+    views = {AUGMENTATIONS[name].views for name in facts.augmentations}
+    assert views == set(TASK_VIEWS.values())
+    if facts.items is not None:
+        found = data_facts(DataConfig(facts.name))
+        for name in facts.augmentations:
+            augment.build_augmentation(name, image_shape=(found.channels, found.image_size, found.image_size))
+
+
+def test_no_digit_is_mirrored() -> None:
+    """What is bright on the left alone, and too dark to be solarised, never is brighter on the right."""
+    images = torch.zeros(500, 1, 8, 8, dtype=torch.uint8)
+    images[..., :4] = 5
+    for name in DATA["digits"].augmentations:
+        augmentation = augment.build_augmentation(name, image_shape=(1, 8, 8))
+        for view in augmentation.views:
+            seen = view(images, uniforms(1, torch.arange(500), augmentation.draws), 16.0).float()[:, 0, 4]
+            assert (seen[:, 1] >= seen[:, -1]).all()
+            assert (seen[:, 1] > seen[:, -1]).any()
+
+
+def test_views_of_tasks() -> None:
+    assert set(TASK_VIEWS) == set(TASKS)
+    for name, views in TASK_VIEWS.items():
+        assert tasks.build_task(name, tasks.TaskFacts(classes=10)).views == views
 
 
 def _sized() -> list[DataFacts]:

@@ -17,9 +17,7 @@ from study.jobs import Job
 from study.plan import Cell, Plan, make_plan
 from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, Ending, StudyRecord, TrialRecord
 from study.search.ledger import Ledger
-from study.search.ledger import Ledger
 from study.spec import Spec
-from study.work import WorkQueue
 from study.work import WorkQueue
 
 ARMS = ("lars", "lars_warmup", "tvlars", "lamb_warmup", "sgd_warmup")
@@ -246,6 +244,7 @@ class Session:
     """A queue and its ledger, as one session has them."""
 
     def __init__(self, spec: Spec, path: Path, make_ending: Callable[..., Ending]) -> None:
+        self.spec = spec
         self.plan: Plan = make_plan(spec)
         self.ledger = Ledger(path, self.plan, spec.search)
         self.queue = WorkQueue(self.plan, self.ledger)
@@ -269,7 +268,11 @@ class Session:
 
 
 @pytest.fixture
-def open_session(tmp_path: Path, make_spec: Callable[..., Spec], make_ending: Callable[..., Ending]) -> Callable[..., Session]:
+def open_session(
+    tmp_path: Path, make_spec: Callable[..., Spec], make_ending: Callable[..., Ending]
+) -> Callable[..., Session]:
+    """Open a study's queue and ledger, or open them again as the next session does; keywords as for `make_spec`."""
+
     def open_(**changes: object) -> Session:
         return Session(make_spec(**changes), tmp_path / "optuna.log", make_ending)
 

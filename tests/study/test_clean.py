@@ -107,7 +107,9 @@ def test_a_running_study_is_left_alone(
     assert left(home) == before
 
 
-def test_what_cannot_be_deleted(home: StudyHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_deleted(
+    home: StudyHome, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -103,6 +103,8 @@ def test_a_terminal_without_unicode(begin_home: BeginHome, tmp_path: Path) -> No
     begin_home([COMPLETE] * 4)
     command = [sys.executable, "-m", "study.show", "tiny", "--home", "studies", "--trial", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()

@@ -95,3 +95,14 @@ def test_the_default_home_need_not_be_named(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     home = StudyHome(tmp_path / "studies", "tiny")
     assert console.resume_command("digits-warmup", [], home) == "python -m study.run digits-warmup --resume"
+
+
+def test_header_of_one_trial_run_again(make_spec: SpecFactory) -> None:
+    replay = {"params": {"base_lr": 1.0}, "seed": 3, "split_seed": 4}
+    for phase, split in (("search", "validation"), ("confirm", "test")):
+        spec = make_spec(arms=["lars"], search={}, replay={**replay, "phase": phase})
+        assert console.header(spec, make_plan(spec)).splitlines() == [
+            "tiny: 1 arm, 1 block, 1 cell",
+            "  which?",
+            f"  replay   one trial, seed 3, split seed 4, 10 epochs; it reads the {split} split",
+        ]

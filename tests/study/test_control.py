@@ -46,7 +46,9 @@ def test_a_line_is_read_once_it_is_whole(path: Path) -> None:
     assert reader.requests().cells == {"lars/B64"}
 
 
-@pytest.mark.parametrize("junk", ["", "[]", "{}", "7", "{", '{"ask": "dance", "of": "x"}', '{"ask": "stop cell", "of": 3}'])
+@pytest.mark.parametrize(
+    "junk", ["", "[]", "{}", "7", "{", '{"ask": "dance", "of": "x"}', '{"ask": "stop cell", "of": 3}']
+)
 def test_what_is_no_request_is_passed_over(path: Path, junk: str) -> None:
     path.write_text(junk + "\n")
     Control(path).stop_cell("lars/B64")

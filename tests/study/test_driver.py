@@ -94,7 +94,7 @@ def test_interrupt_is_ctrl_c(place: StudyHome, holder: subprocess.Popen[str]) ->
 
 
 def test_another_host_is_told(place: StudyHome) -> None:
-    with pytest.raises(StudyError, match="driven by process 7 on far-away, and this is .*; run the same command there"):
+    with pytest.raises(StudyError, match=r"process 7 on far-away, and this is .*; run the same command there"):
         Driver(7, "far-away", place.lock).interrupt()
 
 

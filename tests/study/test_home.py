@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import socket
 import subprocess
 import sys
 from pathlib import Path

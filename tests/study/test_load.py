@@ -71,11 +71,14 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         # unknown names
         ("arms=[lasr]", "arms", "unknown arm 'lasr'; did you mean 'lars'?"),
         ("data.name=digit", "data.name", "unknown data set 'digit'; did you mean 'digits'?"),
-        ("data.name=synthetic", "data.name", "known: digits"),
+        ("data.name=mnist", "data.name", "known: digits"),
         ("model.name=resnet9", "model.name", "unknown model 'resnet9'; did you mean 'resnet8'?"),
         ("task=clasification", "task", "did you mean 'classification'?"),
         ("train.init=xavier", "train.init", "unknown initialisation 'xavier'; did you mean 'xavier_normal'?"),
-        ("train.augmentation=flip", "train.augmentation", "one of none, shift, but got 'flip'"),
+        ("train.augmentation=flip", "train.augmentation of digits", "none, shift, barlow_twins_grey, but got 'flip'"),
+        ("train.augmentation=crop_flip", "train.augmentation of digits", "but got 'crop_flip'"),
+        ("train.augmentation=barlow_twins_grey", "classification trains on 1 view(s)", "choose none or shift"),
+        ("task=barlow_twins", "barlow_twins trains on 2 view(s)", "none makes 1; for digits choose barlow_twins_grey"),
         ("search.method=tpee", "search.method", "'tpe', 'random', 'qmc', 'gp', 'cmaes' or 'grid'"),
         # duplicates and empties
         ("arms=[]", "arms", "at least 1 item"),

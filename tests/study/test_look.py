@@ -30,10 +30,10 @@ def test_by_name_file_and_folder(begin_home: BeginHome, tmp_path: Path, monkeypa
 
 
 def test_what_was_never_begun(begin_home: BeginHome, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no study 'tiny' was run in .*; no study was begun there"):
+    with pytest.raises(StudyError, match=r"no study 'tiny' was run in .*; no study was begun there"):
         find("tiny", str(tmp_path / "studies"))
     begin_home([])
-    with pytest.raises(StudyError, match="no study 'tinny' was run in .*; did you mean 'tiny'"):
+    with pytest.raises(StudyError, match=r"no study 'tinny' was run in .*; did you mean 'tiny'"):
         find("tinny", str(tmp_path / "studies"))
 
 

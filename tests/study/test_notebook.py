@@ -59,7 +59,7 @@ def test_the_exported_trial_runs_to_the_same_result(ran: tuple[Path, str]) -> No
     home = folder / "studies"
     spec = load_study(folder / "best.yaml")
     number = int(spec.name.rpartition("-")[2])
-    assert "1/1 trials" in python(folder, "-m", "study.run", "best.yaml")
+    python(folder, "-m", "study.run", "best.yaml")
     again = open_study(spec.name, home=home)
     (trial,) = again.trials
     then = open_study("from-a-notebook", home=home).trials[number]

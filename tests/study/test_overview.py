@@ -55,9 +55,24 @@ def test_what_runs_and_what_is_left(make_record: Records) -> None:
     assert found.device_seconds_planned == pytest.approx(100)
 
 
+def test_trials_at_once_share_what_is_left(make_record: Records) -> None:
+    record = make_record(arms=("lars_warmup", "sgd_warmup"), repeats=1, trials=4, finished=False)
+    first, *others = [trial for trial in record.trials if trial.phase == SEARCH and trial.index < 2]
+    ended = replace(first, state=COMPLETE, epochs=20, wall_seconds=10.0)
+    running = [replace(trial, state=RUNNING, epochs=0, wall_seconds=0.0) for trial in others]
+    found = overview(replace(record, trials=(ended, *running)))
+    assert found.running == 3
+    assert found.seconds_left == pytest.approx((4 + 5) * 10 / 3)  # nine trainings of ten seconds, three at a time
+
+
 @pytest.mark.parametrize(
     ("phase", "state", "expected"),
-    [(SEARCH, RUNNING, SEARCHING), (CONFIRM, RUNNING, CONFIRMING), (SEARCH, PRUNED, WAITING), (SEARCH, FAILED, WAITING)],
+    [
+        (SEARCH, RUNNING, SEARCHING),
+        (CONFIRM, RUNNING, CONFIRMING),
+        (SEARCH, PRUNED, WAITING),
+        (SEARCH, FAILED, WAITING),
+    ],
 )
 def test_states_of_a_cell(make_record: Records, phase: str, state: str, expected: str) -> None:
     record = make_record(arms=("lars", "sgd"), repeats=1, trials=2, finished=False)

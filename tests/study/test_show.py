@@ -36,7 +36,9 @@ def test_a_running_study(begin_home: BeginHome, shown: Callable[..., Lines]) -> 
     place = begin_home([COMPLETE, PRUNED, DIVERGED, FAILED], running=2)
     with place.locked():
         lines = shown(place)
-    assert lines[0].startswith(f"tiny: running (process {os.getpid()}), begun 2025-03-04T05:06:07+00:00, last activity 0:0")
+    assert lines[0].startswith(
+        f"tiny: running (process {os.getpid()}), begun 2025-03-04T05:06:07+00:00, last activity 0:0"
+    )
     assert lines[1] == "  3 of 16 trials done, 2 running, 1 stopped early, 1 diverged, 1 failed"
     # 4 ended trials of 10 epochs (make_ending) and 2 s; 2 running ones of 3 epochs.
     assert lines[2].startswith("  46 of at most 160 epochs, 0.003 device-hours of at most about 0.009, about 0:")
@@ -135,7 +137,7 @@ def test_a_trial_that_has_not_ended(
     else:
         lines = shown(place, "--trial", "0")
     assert lines[1] == f"  state     {state} after 3 of 10 epochs"
-    assert lines[-1].endswith("checkpoints/: 1, the newest epoch-000003-aaaa.pt, 2.0 KiB")
+    assert lines[-1].endswith("checkpoints: 1, the newest epoch-000003-aaaa.pt, 2.0 KiB")
 
 
 def test_watch_ends_with_the_driver(
@@ -161,9 +163,7 @@ def test_watch_ends_with_the_driver(
     ]
 
 
-def test_all_studies_of_a_home(
-    begin_home: BeginHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_studies_of_a_home(begin_home: BeginHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = begin_home()
     place.write_facts({**(place.read_facts() or {}), "reported": True})
     begin_home([], name="other")
@@ -172,4 +172,8 @@ def test_all_studies_of_a_home(
     with third.locked():
         assert main(["--home", str(place.root)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [["other", "unreadable"], ["third", "running"], ["tiny", "finished"]]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["other", "unreadable"],
+        ["third", "running"],
+        ["tiny", "finished"],
+    ]

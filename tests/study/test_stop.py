@@ -62,7 +62,9 @@ def test_a_cell_is_stopped_and_let_go_on(begin_home: BeginHome, capsys: pytest.C
     place = begin_home([COMPLETE])
     assert stop(place, "--cell", "sgd/B64") == 0
     assert Control(place.control).requests().cells == {"sgd/B64"}
-    assert "starts no further trials, when the study is resumed; claims on it are inconclusive" in capsys.readouterr().out
+    assert (
+        "starts no further trials, when the study is resumed; claims on it are inconclusive" in capsys.readouterr().out
+    )
     with place.locked():
         assert stop(place, "--cell", "sgd/B64", "--undo") == 0
     assert Control(place.control).requests().cells == frozenset()

@@ -11,13 +11,18 @@ from study.text import WIDTH, aligned, bars_of, hours, size, sparkline
 
 
 def test_columns_are_aligned() -> None:
-    assert aligned([("cell", "n"), ("a", "10"), ("long name", "7")]) == ["cell        n", "a          10", "long name   7"]
+    assert aligned([("cell", "n"), ("a", "10"), ("long name", "7")]) == [
+        "cell        n",
+        "a          10",
+        "long name   7",
+    ]
 
 
 def test_the_first_column_gives_way() -> None:
     lines = aligned([("x" * 200, "1" * 40), ("y", "2")], left=(0, 1))
     assert [len(line) for line in lines] == [WIDTH, WIDTH - 39]
-    assert lines[0].startswith("x" * 50) and "x...  1" in lines[0]
+    assert lines[0].startswith("x" * 50)
+    assert "x...  1" in lines[0]
 
 
 def test_sparkline_rises_with_the_values() -> None:
@@ -43,7 +48,8 @@ def test_sparkline_in_ascii() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 40, "3072.0 GiB")]
+    ("count", "text"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 40, "3072.0 GiB")],
 )
 def test_size(count: int, text: str) -> None:
     assert size(count) == text

@@ -12,7 +12,11 @@ from study.selection import audit_of
 OpenSession = Callable[..., Any]
 ONE = {"trials": 4, "repeats": 1, "method": "random"}
 STOPPING = {"method": "asha", "first_rung": 1, "reduction_factor": 3}
-GRID = {"base_lr": {"values": [1.0, 2.0, 4.0]}, "weight_decay": {"values": [0.0, 1e-4, 1e-3]}, "nesterov": {"values": [True, False]}}
+GRID = {
+    "base_lr": {"values": [1.0, 2.0, 4.0]},
+    "weight_decay": {"values": [0.0, 1e-4, 1e-3]},
+    "nesterov": {"values": [True, False]},
+}
 
 
 def test_the_best_few_run_once_more_with_one_fresh_seed_and_the_best_of_these_is_confirmed(

@@ -86,7 +86,12 @@ class Stream:
         self._reads += 1
         if iterator is not None:
             # torch has no public way but to wait for the garbage collector
-            iterator._shutdown_workers()
+            try:
+                iterator._shutdown_workers()
+            except RuntimeError:
+                # a worker was killed, and torch's signal handler says so once more as the others end
+                for worker in iterator._workers:
+                    worker.join()
 
 
 @dataclass(frozen=True)

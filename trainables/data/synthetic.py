@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from trainables.data.labelled import LabelledImages
     from trainables.data.splits import DataSplits
 
-NOISE_BANK = 1 << 21  # values; every image takes its noise from a place of its own in it
-IMAGES_AT_A_TIME = 256
+BANK = 1 << 21  # random values; every pattern and every image's noise is a stretch of them from a place of its own
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def load(config: DataConfig) -> DataSplits:
 
 @lru_cache(maxsize=2)
 def _raw(options: SyntheticOptions) -> LabelledImages:
-    """Images in fixed point, from a bank of noise: drawing it anew for each pixel would take minutes at full size."""
+    """Images in fixed point, from banks of random values: drawing anew for each pixel would take minutes."""
     import numpy as np
 
     from trainables.data.labelled import LabelledImages
@@ -61,16 +60,18 @@ def _raw(options: SyntheticOptions) -> LabelledImages:
     pixels = int(np.prod(shape))
     # Four deviations to either side of grey fit into a byte.
     spread = 32.0 / max(1.0, options.noise)
-    patterns = np.rint(128.0 + spread * generator.standard_normal((options.classes, pixels))).astype(np.int16)
-    bank = generator.standard_normal(NOISE_BANK + pixels, dtype=np.float32)
-    noise = np.rint(spread * options.noise * bank).astype(np.int16)
-    windows = np.lib.stride_tricks.sliding_window_view(noise, pixels)
+    pattern, noise = (
+        np.rint(middle + deviation * generator.standard_normal(BANK + pixels, dtype=np.float32)).astype(np.int16)
+        for middle, deviation in ((128.0, spread), (0.0, spread * options.noise))
+    )
     labels = np.arange(options.items, dtype=np.int64) % options.classes
-    places = generator.integers(0, NOISE_BANK, options.items)
+    pattern_starts = generator.integers(0, BANK, options.classes)
+    noise_starts = generator.integers(0, BANK, options.items)
     images = np.empty((options.items, pixels), dtype=np.uint8)
-    for start in range(0, options.items, IMAGES_AT_A_TIME):
-        part = slice(start, start + IMAGES_AT_A_TIME)
-        values = windows[places[part]]
-        values += patterns[labels[part]]
-        images[part] = np.clip(values, 0, 255, out=values)
+    values = np.empty(pixels, dtype=np.int16)
+    for image, label, start in zip(images, labels, noise_starts, strict=True):
+        first = pattern_starts[label]
+        np.add(pattern[first : first + pixels], noise[start : start + pixels], out=values)
+        np.clip(values, 0, 255, out=values)
+        image[:] = values
     return LabelledImages(images.reshape(options.items, *shape), labels)

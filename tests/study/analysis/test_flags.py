@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from study.analysis.flags import CONFIRM_DIVERGED, EDGE, KINDS, SHORT, SKEWED, TIED, UNFINISHED
+from study.analysis.flags import CONFIRM_DIVERGED, EDGE, KINDS, SHORT, SKEWED, STOPPED, TIED, UNFINISHED
 from study.analysis.summary import summarize
-from study.records import CONFIRM, DIVERGED, FAILED, SEARCH
+from study.records import CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, STOPPED_BY_USER
 
 
 def flags_of(record, arm: str) -> dict[str, str]:
@@ -64,3 +64,13 @@ def test_tied_repeats_are_said(make_record) -> None:
     )
     assert TIED in flags_of(replace(record, trials=trials), "lars")
     assert TIED not in flags_of(record, "lars_warmup")
+
+
+def test_what_the_user_stopped_is_marked(make_record) -> None:
+    record = make_record()
+    assert STOPPED not in flags_of(record, "tvlars")
+    marked = replace(record, stopped_cells=("tvlars/B1077",))
+    assert flags_of(marked, "tvlars")[STOPPED] == "it starts no further trials"
+    assert STOPPED not in flags_of(marked, "lars")
+    trials = [replace(t, reason=STOPPED_BY_USER) if t.state == PRUNED and t.repeat == 0 else t for t in record.trials]
+    assert flags_of(replace(record, trials=tuple(trials)), "lars")[STOPPED] == "2 of its search trials"

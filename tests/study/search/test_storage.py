@@ -43,9 +43,7 @@ def test_every_storage_holds_the_same(
     reference = make_spec()
     kept = Ledger(tmp_path / "reference.log", make_plan(reference), reference.search)
     _use(kept, make_ending)
-    spec = make_spec(
-        search={"trials": 3, "repeats": 2, "method": "random", "storage": kind.format(folder=tmp_path)}
-    )
+    spec = make_spec(search={"trials": 3, "repeats": 2, "method": "random", "storage": kind.format(folder=tmp_path)})
     path = tmp_path / "optuna.log"
     ledger = Ledger(path, make_plan(spec), spec.search)
     _use(ledger, make_ending)
@@ -67,7 +65,9 @@ def test_sqlite_on_a_network_file_system_is_refused(
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mounts")
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n")
     spec = make_spec(search={"storage": "sqlite"})
-    with pytest.raises(StudyError, match=r"network file system \(nfs4\).*; use search.storage=journal or a database URL"):
+    with pytest.raises(
+        StudyError, match=r"network file system \(nfs4\).*; use search.storage=journal or a database URL"
+    ):
         Ledger(tmp_path / "optuna.log", make_plan(spec), spec.search)
     assert not (tmp_path / "optuna.db").exists()
     journal = make_spec()
@@ -111,7 +111,9 @@ def test_no_password_is_written(make_spec: Callable[..., Spec], monkeypatch: pyt
 
 
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"^the storage postgresql://me:\*\*\*@127.0.0.1:1/o does not open \(") as raised:
+    with pytest.raises(
+        StudyError, match=r"^the storage postgresql://me:\*\*\*@127.0.0.1:1/o does not open \("
+    ) as raised:
         storage.open_store("postgresql://me:s3cret@127.0.0.1:1/o", tmp_path / "x", read_only=False)
     assert "s3cret" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -142,7 +144,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         timeout=60,
     )
     server = subprocess.Popen(
-        [*who, str(Path(initdb).with_name("postgres")), "-D", data, "-p", str(port), "-k", str(folder), "-c", "fsync=off"],
+        [
+            *who,
+            str(Path(initdb).with_name("postgres")),
+            "-D",
+            data,
+            "-p",
+            str(port),
+            "-k",
+            str(folder),
+            "-c",
+            "fsync=off",
+        ],
         cwd="/",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -162,7 +175,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_postgresql_server(
-    postgres: str, tmp_path: Path, make_spec: Callable[..., Spec], make_ending: MakeEnding, monkeypatch: pytest.MonkeyPatch
+    postgres: str,
+    tmp_path: Path,
+    make_spec: Callable[..., Spec],
+    make_ending: MakeEnding,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def spec_of(url: str) -> Spec:
         return make_spec(search={"trials": 3, "repeats": 2, "method": "random", "storage": url})
@@ -175,6 +192,6 @@ def test_a_postgresql_server(
     again = Ledger(tmp_path / "optuna.log", make_plan(stored), stored.search, read_only=True)
     assert again.records() == ledger.records()
     assert not list(tmp_path.iterdir())
+    wrong = spec_of(postgres.replace("s3cret", "wrong"))
     with pytest.raises(StudyError, match="password authentication failed"):
-        wrong = spec_of(postgres.replace("s3cret", "wrong"))
         Ledger(tmp_path / "optuna.log", make_plan(wrong), wrong.search)

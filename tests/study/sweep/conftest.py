@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,8 @@ from study.progress import Progress
 from study.records import Ending, TrialRecord
 from study.search.ledger import Ledger
 from study.spec import Spec
-from study.sweep.engine import cluster, run_sweep
+from study.storage import Storage
+from study.sweep.engine import Cluster, cluster, run_sweep
 
 CPUS = 2
 
@@ -46,11 +52,12 @@ class QuietTracker:
 
 @dataclass
 class Sweep:
-    """One sweep of a small study, run on the module's cluster."""
+    """One sweep of a small study, run on the cluster that is connected."""
 
     spec: Spec
     home: StudyHome
-    resources: Mapping[str, float]
+    on: Cluster
+    storage: str | None = None
     tracker: QuietTracker = field(default_factory=QuietTracker)
 
     def run(self, earlier: tuple[tuple[Job, TrialRecord], ...] = ()) -> tuple[TrialRecord, ...]:
@@ -58,39 +65,56 @@ class Sweep:
         plan = make_plan(self.spec)
         self.home.create()
         ledger = Ledger(self.home.ledger, plan, self.spec.search)
-        coordinator = Coordinator(self.spec, plan, self.home, ledger, self.tracker, Progress(plan))  # type: ignore[arg-type]
-        run_sweep(self.spec, self.home, coordinator, (*earlier, *ledger.jobs()), self.resources)
+        storage = Storage(self.home, self.storage, "0123456789abcdef")
+        coordinator = Coordinator(
+            self.spec,
+            plan,
+            self.home,
+            ledger,
+            self.tracker,  # type: ignore[arg-type]
+            Progress(plan),
+            storage=storage,
+        )
+        run_sweep(self.spec, storage, coordinator, (*earlier, *ledger.jobs()), self.on)
         coordinator.close()
         return ledger.records()
 
 
 @pytest.fixture(scope="module")
-def resources() -> Iterator[Mapping[str, float]]:
+def machine() -> Iterator[Cluster]:
+    """A cluster of this machine alone, for the module."""
     with cluster(None, cpus=CPUS) as found:
         yield found
 
 
+def small_study(folder: Path, on: Cluster, *overrides: str, name: str = "small", storage: str | None = None) -> Sweep:
+    """A sweep of a few short trials."""
+    spec = load_study(
+        "digits-warmup",
+        [
+            f"name={name}",
+            "claims=[]",
+            "arms=[lars]",
+            "train.epochs=4",
+            "search.trials=2",
+            "search.repeats=1",
+            "search.early_stopping.method=none",
+            *overrides,
+        ],
+    )
+    return Sweep(spec, StudyHome(folder / "home", spec.name), on, storage)
+
+
 @pytest.fixture
-def small(tmp_path: Path, resources: Mapping[str, float]) -> Callable[..., Sweep]:
+def small(tmp_path: Path, machine: Cluster) -> Callable[..., Sweep]:
     """A study of a few short trials: `small("search.trials=3", ...)`."""
+    return partial(small_study, tmp_path, machine)
 
-    def make(*overrides: str, name: str = "small") -> Sweep:
-        spec = load_study(
-            "digits-warmup",
-            [
-                f"name={name}",
-                "claims=[]",
-                "arms=[lars]",
-                "train.epochs=4",
-                "search.trials=2",
-                "search.repeats=1",
-                "search.early_stopping.method=none",
-                *overrides,
-            ],
-        )
-        return Sweep(spec, StudyHome(tmp_path / "home", spec.name), resources)
 
-    return make
+@pytest.fixture
+def small_on(tmp_path: Path) -> Callable[..., Sweep]:
+    """The same on a cluster that the test has: `small_on(cluster, "search.trials=3", ...)`."""
+    return partial(small_study, tmp_path)
 
 
 def timeless(report: Mapping[str, float]) -> dict[str, float]:
@@ -116,3 +140,35 @@ def eventually() -> Callable[[Callable[[], bool], float], bool]:
         return question()
 
     return ask
+
+
+TWO_PROCESSES = """
+import json, os, sys
+import torch.distributed as dist
+from trainables.config import TrialConfig
+from trainables.loop import train
+rank, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+reports = []
+train(TrialConfig.from_dict(json.load(open(folder + "/config.json"))), reports.append)
+if rank == 0:
+    json.dump(reports, open(folder + "/reports.json", "w"))
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture
+def two_processes(tmp_path: Path) -> Callable[[Mapping[str, Any]], list[dict[str, float]]]:
+    """The reports of a two-worker config, trained by two plain processes without Ray."""
+
+    def run(config: Mapping[str, Any]) -> list[dict[str, float]]:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-c", TWO_PROCESSES]
+        both = [subprocess.Popen([*command, str(rank), str(port), str(tmp_path)]) for rank in (0, 1)]
+        assert [process.wait(240) for process in both] == [0, 0]
+        return json.loads((tmp_path / "reports.json").read_text())
+
+    return run

@@ -34,7 +34,7 @@ def test_refuses(changes: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_unknown_fields() -> None:
-    with pytest.raises(ConfigError, match="a field of diagnostics .*'curvatur'; did you mean 'curvature'"):
+    with pytest.raises(ConfigError, match=r"a field of diagnostics .*'curvatur'; did you mean 'curvature'"):
         DiagnosticsConfig.from_dict({"curvatur": 1})
 
 
