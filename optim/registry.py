@@ -149,8 +149,7 @@ def build_arm(
         )
     # numpy's would end in the state of torch's own optimizers, which could then not be loaded with weights_only
     hyperparameters = {knob: plain_number(value) for knob, value in hyperparameters.items()}
-    lr, one_d_lr = plain_number(lr), plain_number(one_d_lr)
-    steps_per_epoch, total_steps = plain_number(steps_per_epoch), plain_number(total_steps)
+    lr, steps_per_epoch, total_steps = (plain_number(number) for number in (lr, steps_per_epoch, total_steps))
     info = ARMS[name]
     optimizer_info = OPTIMIZERS[info.optimizer]
     _check_names(name, optimizer_info.knobs | SCHEDULE_KNOBS[info.schedule], hyperparameters)
@@ -200,7 +199,16 @@ def parameter_groups(
 
     Returns:
         For a torch optimizer; each with its peak as `initial_lr`. A group without parameters is left out.
+
+    Raises:
+        ValueError: `one_d_lr` is neither "raw", "capped" nor a positive factor.
+
+    Example:
+        >>> groups = parameter_groups(torch.nn.Linear(4, 2).named_parameters(), lr=3.0, weight_decay=5e-4)
+        >>> [(group["lr"], group["weight_decay"]) for group in groups]
+        [(3.0, 0.0005), (1.0, 0.0)]
     """
+    lr, one_d_lr, weight_decay = plain_number(lr), plain_number(one_d_lr), plain_number(weight_decay)
     params = [param for _, param in named_parameters]
     adapted = {
         "params": [param for param in params if is_adapted(param)],

@@ -103,6 +103,16 @@ DATA: Mapping[str, DataFacts] = {
             ships_test=True,
         ),
         DataFacts(
+            "imagenet",
+            1_281_167,
+            50_000,
+            1000,
+            224,
+            "ILSVRC 2012 as an image folder; data.root holds train and val",
+            ("none", "random_resized_crop", "barlow_twins"),
+            ships_test=True,
+        ),
+        DataFacts(
             "synthetic",
             None,
             None,

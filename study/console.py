@@ -18,6 +18,7 @@ from study.records import StudyRecord
 from study.spec import Spec
 
 WIDTH = 100
+TWIN_SUFFIX = "-digits"  # of a shipped study's name: the same question at a size that ends within minutes
 
 
 def header(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> str:
@@ -40,13 +41,36 @@ def header(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> st
         return "\n".join(lines)
     lines += [
         f"  search   {_count(plan.searches, 'search', 'es')} ({_count(len(plan.cells), 'cell')} x "
-        f"{_count(plan.repeats, 'repeat')}) of {_count(plan.trials_per_search, 'trial')}, {spec.search.method}, {stop}"
+        f"{_count(plan.repeats, 'repeat')}) of {_trials(plan)}, {spec.search.method}, {stop}"
         + (f", reduction factor {stopping.reduction_factor}" if rungs else ""),
+        *_beside(spec, plan),
         f"  confirm  {_count(plan.confirm_runs, 'run')} of the winners on the test split",
         f"  at most  {_count(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples"
         + (f", {calibration.most_device_hours:.2f} device-hours of {calibration.device}" if calibration else ""),
     ]
     return "\n".join(lines)
+
+
+def _trials(plan: Plan) -> str:
+    counts = sorted({cell.trials for cell in plan.cells})
+    return _count(counts[0], "trial") if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} trials, by arm"
+
+
+def _beside(spec: Spec, plan: Plan) -> list[str]:
+    """What a study does only where its file asks for it."""
+    lines = []
+    if plan.rerank_runs:
+        lines.append(
+            f"  rerank   {_count(plan.rerank_runs, 'run')}: the best {plan.rerank} of a search, one fresh seed"
+        )
+    if plan.equalize:
+        lines.append("  equalize further trials for searches that spent fewer epochs than the costliest of their block")
+    if plan.audit:
+        lines.append(f"  audit    {plan.audit:.0%} of the stopped trials, run to their full length")
+    limits = [f"{name} {value}" for name, value in spec.budget.model_dump().items() if value is not None]
+    if limits:
+        lines.append(f"  budget   {', '.join(limits).replace('_', ' ')}: the study ends there with what it has")
+    return lines
 
 
 def dry_run(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> str:
@@ -79,14 +103,27 @@ def dry_run(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> s
 
 
 def study_list() -> str:
-    """Shipped studies, a line each."""
-    lines = []
-    for name in shipped_studies():
-        spec = load_study(name)
-        mark = " (default)" if name == DEFAULT_STUDY else ""
-        lines.append(f"{name}{mark}")
-        lines += textwrap.wrap(spec.question, WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
-    return "\n".join(lines)
+    """Shipped studies: those that end within minutes, then those at full size, whose twins are among the former."""
+    names = list(shipped_studies())
+    twins = [name for name in names if name.removesuffix(TWIN_SUFFIX) in names and name.endswith(TWIN_SUFFIX)]
+    full = [name for name in names if f"{name}{TWIN_SUFFIX}" in twins]
+    others = [name for name in names if name not in (*twins, *full)]
+    return "\n".join(
+        [
+            "within minutes on two cores, no download:",
+            *(line for name in others for line in _entry(name)),
+            *(f"  {name}" for name in twins),
+            "",
+            f"at full size, for GPUs; NAME{TWIN_SUFFIX} is the same question on digits:",
+            *(line for name in full for line in _entry(name)),
+        ]
+    )
+
+
+def _entry(name: str) -> list[str]:
+    mark = " (default)" if name == DEFAULT_STUDY else ""
+    question = load_study(name).question
+    return [f"  {name}{mark}", *textwrap.wrap(question, WIDTH - 6, initial_indent=" " * 6, subsequent_indent=" " * 6)]
 
 
 def closing(home: StudyHome, record: StudyRecord, *, whole_tree: bool) -> str:

@@ -26,6 +26,7 @@ from study.storage import Storage
 from study.tracking.tracker import Tracker
 from study.work import WorkQueue
 from trainables.config import TrialConfig
+from trainables.diagnostics.layer_table import LayerFile, LayerTable
 
 Report = Mapping[str, float]
 # A stopped trial's actor may still be writing its last checkpoint: its folder is cleared a while later.
@@ -67,6 +68,7 @@ class Coordinator:
         self._jobs: dict[str, Job] = {}
         self._started: dict[str, float] = {}
         self._last: dict[str, Report] = {}
+        self._layers: dict[str, LayerFile] = {}
         self._settled: list[tuple[float, Job]] = []
 
     def start_job(self) -> Job | None:
@@ -157,6 +159,13 @@ class Coordinator:
             file.writelines(json.dumps(report) + "\n" for report in new)
         self._progress.epochs(len(new))
 
+    def take_layers(self, key: str, tables: Sequence[LayerTable]) -> None:
+        """Keep the layer statistics of further epochs beside the reports; they come before their epochs' reports."""
+        if key not in self._layers:
+            self._layers[key] = LayerFile(self._home.trial(self._jobs[key].folder) / "layers.jsonl")
+        for table in tables:
+            self._layers[key].append(table)
+
     def end_trained(self, key: str, status: str, reason: str | None) -> None:
         """A trial ended by itself: it trained to the end, or diverged."""
         state = DIVERGED if status == "diverged" else COMPLETE
@@ -227,6 +236,7 @@ class Coordinator:
             wall_seconds=self._clock() - self._started.pop(key),
         )
         self._spending.ended(key)
+        self._layers.pop(key, None)
         self._ledger.end(job, ending)
         self._tracker.end_trial(job, ending)
         self._progress.ended(job, ending)

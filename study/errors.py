@@ -6,6 +6,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+MOST_NAMES = 20  # that a message lists
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxlong = 40
@@ -27,7 +28,8 @@ def shown(value: object) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known name is close, else the list of known names."""
     names = sorted(known)
+    some = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(names)}"
+    return f"known: {some}"

@@ -86,6 +86,10 @@ class StudyHome:
         """A trial's folder: its reports, its checkpoint while it runs, its traceback if it failed."""
         return self.folder / "trials" / folder
 
+    def layers(self, folder: str) -> Path:
+        """The statistics of a trial's layers along training, where its study asks for them."""
+        return self.trial(folder) / "layers.jsonl"
+
     def create(self) -> None:
         """Make the folders and prove that they can be written.
 

@@ -109,7 +109,7 @@ def _cell(record: StudyRecord, cell: Cell, everywhere: float | None) -> CellOver
     states = Counter(trial.state for trial in trials)
     search = [trial for trial in trials if trial.phase == SEARCH]
     confirm = [trial for trial in trials if trial.phase == CONFIRM]
-    planned = plan.repeats * (plan.trials_per_search + plan.confirm_seeds) * cell.block.epochs
+    planned = plan.most_epochs_of(cell)
     pace = _pace(trials) or everywhere
     devices = devices_of(record.spec.get("resources"))
     ended = sum(trial.wall_seconds for trial in trials if trial.finished)
@@ -119,7 +119,7 @@ def _cell(record: StudyRecord, cell: Cell, everywhere: float | None) -> CellOver
         name=cell.name,
         state=_state(record, cell, search, confirm),
         searched=_settled(search),
-        search_quota=plan.repeats * plan.trials_per_search,
+        search_quota=plan.repeats * cell.trials,
         confirmed=_settled(confirm),
         confirm_quota=plan.repeats * plan.confirm_seeds,
         running=states[RUNNING],
@@ -141,7 +141,7 @@ def _state(record: StudyRecord, cell: Cell, search: Sequence[TrialRecord], confi
     if any(not trial.finished for trial in search):
         return SEARCHING
     plan = record.plan
-    if _settled(search) >= plan.repeats * plan.trials_per_search and (
+    if _settled(search) >= plan.repeats * cell.trials and (
         _settled(confirm) >= plan.repeats * plan.confirm_seeds
     ):
         return DONE
@@ -165,7 +165,7 @@ def _seconds_left(
     plan = record.plan
     seconds = 0.0
     open_ = 0 if record.finished or cell.name in record.stopped_cells else plan.repeats
-    for trials, quota in ((search, plan.trials_per_search), (confirm, plan.confirm_seeds)):
+    for trials, quota in ((search, cell.trials), (confirm, plan.confirm_seeds)):
         ended = [trial.wall_seconds for trial in trials if trial.finished and trial.wall_seconds > 0]
         # A trial of this phase as they were so far, those that were stopped early among them.
         each = statistics.fmean(ended) if ended else pace * cell.block.epochs

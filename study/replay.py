@@ -61,6 +61,7 @@ def replay_file(record: StudyRecord, trial: TrialRecord) -> str:
             "precision": block.precision,
         },
         "arms": [trial.arm],
+        "diagnostics": spec.diagnostics.model_dump(mode="json"),
         "resources": spec.resources.model_dump(mode="json"),
         "replay": {
             "params": {**job.cell.space.fixed, **trial.params},

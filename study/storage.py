@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import shutil
 import tempfile
@@ -61,8 +62,9 @@ class Mirror:
         filesystem.create_dir(root, recursive=True)
         # The new one first: there is a whole checkpoint at every moment. A torn upload is known by its name's hash.
         for name in sorted(here - self._sent):
+            content = (self._local / name).read_bytes()
             with filesystem.open_output_stream(posixpath.join(root, name)) as sink:
-                sink.write((self._local / name).read_bytes())
+                sink.write(content)
         for name in sorted(self._sent - here):
             filesystem.delete_file(posixpath.join(root, name))
         self._sent = here
@@ -102,12 +104,14 @@ class Storage:
 
     def drop(self, folder: str) -> None:
         """A trial has ended for good: nobody needs its checkpoints any more."""
-        drop(self.of_trial(folder))
+        with contextlib.suppress(OSError):  # better left lying than a study ended
+            drop(self.of_trial(folder))
 
     def close(self) -> None:
         """Take away what is empty."""
-        if self.given is not None:
-            drop(self.root, only_if_empty=True)
+        with contextlib.suppress(OSError):
+            if self.given is not None:
+                drop(self.root, only_if_empty=True)
 
 
 def storage_of(home: StudyHome, given: str | None, facts: dict[str, Any]) -> Storage:

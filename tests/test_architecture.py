@@ -155,14 +155,15 @@ def test_the_rules_are_kept() -> None:
 
 
 def test_every_dependency_is_used() -> None:
-    assert declared_dependencies(ROOT) - {item.top for item in imports_of(ROOT)} == set()
+    through_optuna = {"cmaes"}  # its sampler of that name imports it
+    assert declared_dependencies(ROOT) - {item.top for item in imports_of(ROOT)} - through_optuna == set()
 
 
 def test_the_reader_sees_imports() -> None:
     """A reader that sees nothing would find no breach."""
     names = {(item.file, item.name) for item in imports_of(ROOT)}
     assert ("trainables/trial.py", "ray.train.RunConfig") in names
-    assert ("study/plan.py", "search_spaces.ARM_SPACES") in names
+    assert ("study/plan.py", "search_spaces.Space") in names
     owners = {item.top: item.file for item in imports_of(ROOT)}
     assert {"optuna", "mlflow", "ray", "sklearn", "torch"} <= set(owners)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 # Kinds of mail from a group to its trial.
 BEGUN: Final = "begun"
 FACTS: Final = "facts"
+LAYERS: Final = "layers"
 REPORT: Final = "report"
 TRACEBACK: Final = "traceback"
 LOST: Final = "lost"

@@ -33,10 +33,12 @@ from ray.train.v2._internal.execution.worker_group.placement_group_handle import
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from trainables.config import TrialConfig
+from trainables.diagnostics.layer_table import LayerTable
 from trainables.facts import Facts
 from trainables.group import (
     BEGUN,
     FACTS,
+    LAYERS,
     LOST,
     OUTCOME,
     REPORT,
@@ -63,6 +65,7 @@ def run_trial(
     report: Callable[[Report], None],
     *,
     learn: Callable[[Facts], None],
+    record: Callable[[LayerTable], None],
     name: str,
     folder: CheckpointFolder,
     should_stop: Callable[[], bool],
@@ -74,13 +77,14 @@ def run_trial(
         config: what to train.
         report: called after each epoch, in this thread.
         learn: called with the trial's constant facts, before the first report.
+        record: called with each epoch's layer statistics, where the trial keeps them.
         name: the run's name; Ray takes it for the run's identity, so it must be the trial's own.
         folder: where the loop keeps its checkpoints and looks for one to go on from.
         should_stop: asked between steps; once true the loop writes a checkpoint and returns.
         use_gpu: whether the trial holds a GPU.
     """
     trainer = TorchTrainer(
-        lambda: _train_in(folder, config, report, learn, should_stop),
+        lambda: _train_in(folder, config, report, learn, record, should_stop),
         scaling_config=ScalingConfig(num_workers=0, use_gpu=use_gpu),
         run_config=RunConfig(name=name),
     )
@@ -134,6 +138,7 @@ def _train_in(
     config: TrialConfig,
     report: Callable[[Report], None],
     learn: Callable[[Facts], None],
+    record: Callable[[LayerTable], None],
     should_stop: Callable[[], bool],
     writes: bool = True,
 ) -> Outcome:
@@ -143,7 +148,14 @@ def _train_in(
         report(epoch)
 
     try:
-        outcome = train(config, report_saved, learn=learn, checkpoint_dir=folder.open(), should_stop=should_stop)
+        outcome = train(
+            config,
+            report_saved,
+            learn=learn,
+            record=record,
+            checkpoint_dir=folder.open(),
+            should_stop=should_stop,
+        )
         if writes:
             folder.saved()
         return outcome
@@ -169,6 +181,9 @@ def _train_order(order: Order, number: int, mailbox: Any, *, leader: bool) -> No
         if leader:
             mailbox.deliver.remote(number, FACTS, facts)
 
+    def record(table: LayerTable) -> None:
+        mailbox.deliver.remote(number, LAYERS, table)
+
     def report(report: Report) -> None:
         nonlocal stopped_at_rung
         at_rung = int(report["epoch"]) in order.rungs
@@ -184,7 +199,7 @@ def _train_order(order: Order, number: int, mailbox: Any, *, leader: bool) -> No
         _choose_device(config)
         if leader:
             mailbox.deliver.remote(number, BEGUN, None)
-        outcome = _train_in(order.folder, config, report, learn, should_stop, writes=leader)
+        outcome = _train_in(order.folder, config, report, learn, record, should_stop, writes=leader)
         if leader:
             mailbox.deliver.remote(number, OUTCOME, outcome)
     except Exception:
@@ -254,8 +269,13 @@ class _BorrowingWorkerGroup(WorkerGroup):
 
 
 class _FixedSize(FixedScalingPolicy):
+    """Asks no autoscaler: the placement group is there, and Train's coordinator actor would outlive the study."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Nothing to register."""
+
     def _maybe_send_resource_request(self) -> None:
-        """Nothing: the placement group is there already, and Train's coordinator actor would outlive the study."""
+        """Nothing to ask for."""
 
 
 class _LostWorkersReturn(DefaultFailurePolicy):

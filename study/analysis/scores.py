@@ -11,6 +11,7 @@ from study.records import COMPLETE, CONFIRM, DIVERGED, RERANK, SEARCH, StudyReco
 from study.selection import of_newest_winner, selected
 
 OUTER_FRACTION = 0.1
+FURTHER = {"test/knn_accuracy": 1, "test/top5_accuracy": 5}  # key -> answers that a guess has
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def repeat_scores(record: StudyRecord, cell: Cell) -> tuple[RepeatScore, ...]:
     and is left out; the cell is then short of its quota.
     """
     by_repeat: dict[int, list[tuple[float, float, bool]]] = {}
-    for trial in _confirming(record, cell):
+    for trial in confirming(record, cell):
         counts = _correct_of(trial, cell.block)
         if counts is not None:
             by_repeat.setdefault(trial.repeat, []).append((*counts, trial.state == DIVERGED))
@@ -62,6 +63,26 @@ def repeat_scores(record: StudyRecord, cell: Cell) -> tuple[RepeatScore, ...]:
     )
 
 
+def further_scores(record: StudyRecord, cell: Cell) -> dict[str, float]:
+    """Other accuracies of the confirm runs on the test split, in points: the mean over repeats of that over seeds.
+
+    As in `repeat_scores` a diverged run counts with chance, and a failed one is left out.
+    """
+    found = {}
+    for key, guesses in FURTHER.items():
+        by_repeat: dict[int, list[float]] = {}
+        runs = [trial for trial in confirming(record, cell) if trial.state in (COMPLETE, DIVERGED)]
+        if not any(key in trial.metrics for trial in runs):
+            continue
+        for trial in runs:
+            chance = min(guesses / cell.block.classes, 1.0) if cell.block.classes else 0.0
+            value = chance if trial.state == DIVERGED else trial.metrics.get(key)
+            if value is not None:
+                by_repeat.setdefault(trial.repeat, []).append(100 * value)
+        found[key] = sum(sum(own) / len(own) for own in by_repeat.values()) / len(by_repeat)
+    return found
+
+
 def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
     """The selected configuration of each repeat that has one.
 
@@ -71,7 +92,7 @@ def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
     for repeat in range(record.plan.repeats):
         trials = [trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat]
         reruns = [trial for trial in record.of_cell(cell.name, RERANK) if trial.repeat == repeat]
-        confirms = [trial for trial in _confirming(record, cell) if trial.repeat == repeat]
+        confirms = [trial for trial in confirming(record, cell) if trial.repeat == repeat]
         best = selected(trials, reruns, record.plan.rerank)
         if confirms:
             params = confirms[0].params
@@ -86,7 +107,7 @@ def winners(record: StudyRecord, cell: Cell) -> tuple[Winner, ...]:
     return tuple(found)
 
 
-def _confirming(record: StudyRecord, cell: Cell) -> list[TrialRecord]:
+def confirming(record: StudyRecord, cell: Cell) -> list[TrialRecord]:
     """The confirm runs that count: of each repeat those of its newest winner, in order of start."""
     runs = record.of_cell(cell.name, CONFIRM)
     repeats = {run.repeat for run in runs}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from study.analysis.claims import DeclaredClaim, declared_claims
 from study.analysis.flags import Flag, cell_flags
 from study.analysis.intervals import Interval, Rate, clopper_pearson, t_interval_accuracy
 from study.analysis.resolution import Resolution, resolution
-from study.analysis.scores import RepeatScore, Winner, repeat_scores, winners
+from study.analysis.scores import RepeatScore, Winner, further_scores, repeat_scores, winners
 from study.plan import Block, Cell, Plan
 from study.records import (
     COMPLETE,
@@ -65,6 +65,7 @@ class CellSummary:
     winners: tuple[Winner, ...]
     flags: tuple[Flag, ...]  # what a reader must know beside the numbers
     audit: Audit  # of stopped trials: an upset caps what may be said of the cell
+    further: Mapping[str, float]  # other test accuracies by report key, in points: means over repeats
 
     @property
     def mean_points(self) -> float | None:
@@ -128,6 +129,9 @@ def _notes(record: StudyRecord) -> tuple[str, ...]:
         notes.append(f"The study ended with what it had when its budget was spent ({record.ended_by}).")
     if record.added:
         notes.append(f"Added after the lock: {'; '.join(record.added)}.")
+    if record.stopped_cells:
+        cells = ", ".join(record.stopped_cells)
+        notes.append(f"The user stopped {cells}: no further trials start there, and nothing is concluded from it.")
     return tuple(notes)
 
 
@@ -155,10 +159,9 @@ def _summarize_cell(record: StudyRecord, cell: Cell, finished: bool) -> CellSumm
         interval=interval,
         divergence=clopper_pearson(counts.diverged, counts.ended),
         winners=found,
-        flags=cell_flags(
-            plan, search, confirm, scores, interval, found, finished, cell.trials, audit, stopped
-        ),
+        flags=cell_flags(plan, search, confirm, scores, interval, found, finished, cell.trials, audit, stopped),
         audit=audit,
+        further=further_scores(record, cell),
     )
 
 

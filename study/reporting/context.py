@@ -12,13 +12,26 @@ from search_spaces.catalog import DATA
 from study.analysis.summary import StudySummary
 from study.plan import Block, Plan
 from study.records import DIVERGED, FAILED, PRUNED, RUNNING, StudyRecord, TrialRecord
-from study.reporting.wording import DIVERGENCE_NOTE, SEARCH_VALUE_NOTE, duration_text, listed, moment_text, share_text
+from study.reporting.wording import (
+    DIVERGENCE_NOTE,
+    SEARCH_VALUE_NOTE,
+    duration_text,
+    hours_text,
+    listed,
+    moment_text,
+    share_text,
+)
 
 MOST_ROWS = 200
+_FURTHER = (("test/knn_accuracy", "kNN"), ("test/top5_accuracy", "top 5"))
 _STATES = (
     (FAILED, "Failed", "A crash, not a result: it fills no quota and says nothing about its configuration."),
     (DIVERGED, "Diverged", "The loss or the parameters were not finite: a result, counted with chance accuracy."),
-    (PRUNED, "Stopped early", "Worse than its cell's other trials at a rung; told to the sampler as pruned."),
+    (
+        PRUNED,
+        "Stopped early",
+        "Worse than its cell's other trials at a rung, or ended by the user; told to the sampler as pruned.",
+    ),
     (RUNNING, "Running", "Had not come to an end when this report was written."),
 )
 
@@ -67,8 +80,21 @@ def facts(record: StudyRecord, summary: StudySummary) -> list[tuple[str, str, st
         ("Wall time", duration_text(record.wall_seconds), f"from {moment_text(record.started_at)}"),
         ("CPU time", duration_text(record.cpu_seconds), "over the whole process tree"),
         ("Peak memory", f"{memory:.2f} GiB", "proportional set size over the process tree"),
+        *_device_hours(record),
         ("Repeats", f"{plan.repeats}", "independent searches of each cell: the unit of inference"),
     ]
+
+
+def _device_hours(record: StudyRecord) -> list[tuple[str, str, str]]:
+    if not record.device_seconds:
+        return []
+    spent = sum(record.device_seconds.values()) / 3600
+    return [("Device-hours", hours_text(spent), "wall time of all trials, times the devices that each holds")]
+
+
+def further_heads(summary: StudySummary) -> list[tuple[str, str]]:
+    """Report keys of the other test accuracies that any cell has, with the heads of their columns."""
+    return [(key, head) for key, head in _FURTHER if any(key in cell.further for cell in summary.cells)]
 
 
 def block_rows(blocks: Sequence[Block]) -> list[tuple[str, list[str]]]:

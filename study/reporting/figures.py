@@ -9,22 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from search_spaces import Float, Int
 from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH
+from study.reporting.canvas import FONT, ROW_HEIGHT, Limits, axes_of, log_axis, panel, row_text, span
 from study.reporting.palette import ALARM, GRID, INK, MUTED, PAPER
 
-FONT = 10.5
-PANEL = (300, 205)
-ROW_HEIGHT = 40
-_DPI = 72
 _MOST_POINTS = 80  # of one drawn curve; more would not be seen
-
-Limits = tuple[float, float]
 
 
 def accuracy_figure(frame: pd.DataFrame, colours: Mapping[str, str], chance: float | None = None) -> Figure:
@@ -36,15 +30,15 @@ def accuracy_figure(frame: pd.DataFrame, colours: Mapping[str, str], chance: flo
     """
     arms = list(dict.fromkeys(frame["arm"]))
     width, height = 440, ROW_HEIGHT * len(arms) + 52
-    figure, axes = _axes(width, height, left=2, right=2, top=4, bottom=48)
+    figure, axes = axes_of(width, height, left=2, right=2, top=4, bottom=48)
     for row, arm in enumerate(arms):
         own = frame[frame["arm"] == arm]
         first, colour = own.iloc[0], colours[arm]
-        _row_text(axes, row, arm, INK, "left")
+        row_text(axes, row, arm, INK, "left")
         if np.isnan(first["mean"]):
-            _row_text(axes, row, "no confirm run", MUTED, "right")
+            row_text(axes, row, "no confirm run", MUTED, "right")
             continue
-        _row_text(axes, row, f"{first['mean']:.1f}", INK, "right")
+        row_text(axes, row, f"{first['mean']:.1f}", INK, "right")
         y = row + 0.16
         if not np.isnan(first["low"]):
             axes.plot([first["low"], first["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt", zorder=2)
@@ -54,7 +48,7 @@ def accuracy_figure(frame: pd.DataFrame, colours: Mapping[str, str], chance: flo
         heights = y - 0.13 * own.groupby("points").cumcount()  # equal scores stand on each other
         axes.plot(own["points"], heights, "o", ms=6.5, color=colour, mec=PAPER, mew=0.8, zorder=4, ls="none")
     shown = frame[["points", "low", "high"]].to_numpy(dtype=float)
-    low, high = _span(shown[~np.isnan(shown)])
+    low, high = span(shown[~np.isnan(shown)])
     axes.set_xlim(low, high)
     axes.set_ylim(len(arms) - 0.5, -0.6)
     if chance is not None and low < chance < high:
@@ -74,7 +68,7 @@ def curves_figure(frame: pd.DataFrame, colour: str, epochs: int, rungs: Sequence
         frame: of `frames.curve_frame`, the rows of one cell; `metric` is drawn in percent.
         y_limits: in percent, the same for every cell of a block.
     """
-    figure, axes = _panel()
+    figure, axes = panel()
     for rung in rungs:
         axes.axvline(rung, color=MUTED, lw=0.9, ls=(0, (1, 2)), zorder=1)
     curves = [(trial, _curve(rows)) for trial, rows in frame.groupby(["phase", "state", "number"], sort=True)]
@@ -108,10 +102,10 @@ def knob_figure(
         frame: of `frames.knob_frame`; `value` is drawn in percent.
         winners: numbers of the selected trials; each gets a ring in the arm's `colour`.
     """
-    figure, axes = _panel()
+    figure, axes = panel()
     low, high = dimension.low, dimension.high
     if dimension.log:
-        axes.set_xscale("log")
+        log_axis(axes, "x")
     if low < high:
         for start, end in ((0.0, 0.1), (0.9, 1.0)):
             axes.axvspan(_at(dimension, start), _at(dimension, end), color=GRID, lw=0, alpha=0.6, zorder=0)
@@ -150,9 +144,6 @@ def knob_figure(
         clip_on=False,
     )
     axes.set_xlim(_at(dimension, -0.04), _at(dimension, 1.04))
-    if dimension.log:
-        axes.xaxis.set_major_locator(LogLocator(numticks=6))
-        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylim(*y_limits)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -169,31 +160,6 @@ def metric_limits(values: Sequence[float]) -> Limits:
     return max(10 * np.floor(finite.min() / 10), 0.0), 10 * np.ceil(finite.max() / 10) + 2.0
 
 
-def _row_text(axes: Axes, row: int, text: str, colour: str, side: str) -> None:
-    place = axes.get_yaxis_transform()
-    x = 0 if side == "left" else 1
-    axes.text(x, row - 0.27, text, transform=place, color=colour, fontsize=FONT, ha=side, va="center")
-
-
-def _panel() -> tuple[Figure, Axes]:
-    figure, axes = _axes(*PANEL, left=44, right=10, top=8, bottom=38)
-    axes.grid(axis="y", color=GRID, lw=0.8)
-    return figure, axes
-
-
-def _axes(width: int, height: int, *, left: int, right: int, top: int, bottom: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    axes = figure.add_axes(box)
-    axes.set_axisbelow(True)
-    axes.set_facecolor("none")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
-    axes.tick_params(which="both", length=0, labelsize=FONT - 1, labelcolor=MUTED, pad=5)
-    return figure, axes
-
-
 def _curve(rows: pd.DataFrame) -> np.ndarray:
     """Epoch and percent, (points, 2); long curves are thinned, their last point kept."""
     points = np.column_stack([rows["epoch"], 100 * rows["metric"]])
@@ -207,12 +173,3 @@ def _at(dimension: Float | Int, position: float) -> float:
         spread = 0.1 * abs(low) or 1.0
         return low + (position - 0.5) * spread
     return float(low * (high / low) ** position) if dimension.log else low + position * (high - low)
-
-
-def _span(values: np.ndarray) -> Limits:
-    """Bounds with some air, within 0 to 100 but for that air."""
-    if not values.size:
-        return 0.0, 100.0
-    low, high = float(values.min()), float(values.max())
-    air = max(0.06 * (high - low), 0.5)
-    return low - air, high + air

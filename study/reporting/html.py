@@ -12,15 +12,20 @@ from markupsafe import Markup
 
 from study.analysis.claims import NO_VERDICT
 from study.analysis.summary import summarize
+from study.analysis.traces import Traces
 from study.records import StudyRecord
 from study.reporting import context, wording
+from study.reporting.engine import engine_view
+from study.reporting.grid import grid_views
+from study.reporting.heat import SHADES, opacity
 from study.reporting.palette import arm_colours, css_name, css_variables
+from study.reporting.sections import measured_view
 from study.reporting.views import KNOB, block_views
 
 
-def write_report(record: StudyRecord, path: Path) -> Path:
+def write_report(record: StudyRecord, path: Path, traces: Traces | None = None) -> Path:
     """Write the report to `path`, whole or not at all; a reader never sees half a file. Returns `path`."""
-    text = render_report(record)
+    text = render_report(record, traces)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -38,8 +43,13 @@ def write_report(record: StudyRecord, path: Path) -> Path:
     return path
 
 
-def render_report(record: StudyRecord) -> str:
-    """The page as text."""
+def render_report(record: StudyRecord, traces: Traces | None = None) -> str:
+    """The page as text.
+
+    Args:
+        record: the study.
+        traces: of its confirm runs along training, from `read_traces`, where it has diagnostics.
+    """
     summary = summarize(record)
     colours = arm_colours([cell.arm for cell in record.plan.cells])
     searched, fixed = context.space_rows(record.plan)
@@ -62,6 +72,13 @@ def render_report(record: StudyRecord) -> str:
         study_file=shlex.quote(f"{record.name}.yaml"),
         spec_yaml=context.spec_yaml(record),
         knob=KNOB,
+        accuracy=wording.accuracy_text(record.spec),
+        further=context.further_heads(summary),
+        grid=grid_views(record),
+        engine=engine_view(record),
+        measured=measured_view(record, summary, traces or {}, colours),
+        diagnostics=record.spec.get("diagnostics"),
+        shades=[opacity(shade) for shade in range(SHADES)],
         swatches={arm: f"var({css_name(colour)})" for arm, colour in colours.items()},
         light=Markup(css_variables(dark=False)),
         dark=Markup(css_variables(dark=True)),
@@ -83,6 +100,7 @@ def _environment() -> Environment:
         "difference": wording.difference_text,
         "rate": wording.rate_text,
         "share": wording.share_text,
+        "duration": wording.duration_text,
         "block": wording.block_text,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "moment": wording.moment_text,

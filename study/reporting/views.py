@@ -12,6 +12,7 @@ from search_spaces import Choice
 from study.analysis.summary import BlockSummary, CellSummary, StudySummary
 from study.records import StudyRecord
 from study.reporting import figures, frames, wording
+from study.reporting.canvas import Limits
 from study.reporting.svg import to_svg
 
 KNOB = "base_lr"  # the one that the parameter view shows
@@ -64,7 +65,7 @@ def _view(record: StudyRecord, summary: StudySummary, block: BlockSummary, colou
     )
 
 
-def _curves(cell: CellSummary, frame: pd.DataFrame, colours: Mapping[str, str], y_limits: figures.Limits) -> Panel:
+def _curves(cell: CellSummary, frame: pd.DataFrame, colours: Mapping[str, str], y_limits: Limits) -> Panel:
     arm, block = cell.cell.arm, cell.cell.block
     if frame.empty:
         return Panel(arm, None, "No epoch has been reported yet.")
@@ -72,7 +73,7 @@ def _curves(cell: CellSummary, frame: pd.DataFrame, colours: Mapping[str, str], 
     return Panel(arm, to_svg(figure, f"Learning curves of {cell.cell.name}"), "")
 
 
-def _knob(record: StudyRecord, cell: CellSummary, colours: Mapping[str, str], y_limits: figures.Limits) -> Panel:
+def _knob(record: StudyRecord, cell: CellSummary, colours: Mapping[str, str], y_limits: Limits) -> Panel:
     arm = cell.cell.arm
     dimension = cell.cell.dimensions.get(KNOB)
     if dimension is None or isinstance(dimension, Choice):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from study.analysis.flags import KINDS
@@ -149,6 +149,26 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min"
+
+
+def hours_text(hours: float) -> str:
+    """Hours to two digits or, below a tenth, to two significant ones."""
+    return f"{hours:,.2f}" if hours >= 0.1 or hours == 0 else f"{hours:.2g}"
+
+
+def accuracy_text(spec: Mapping[str, object]) -> tuple[str, ...]:
+    """What `accuracy` means, where the task is no plain classification; a sentence each."""
+    task = spec.get("task")
+    name = task.get("name") if isinstance(task, Mapping) else task
+    if name == "barlow_twins":
+        return (
+            "Barlow Twins learns features without labels, so accuracy is that of a classifier put on the frozen "
+            "backbone afterwards. Test accuracy is that of a linear probe: a linear classifier fitted to the features "
+            "of the training split and read on the test split. What the search maximises is the accuracy of a vote of "
+            "nearest neighbours (kNN) among those features on the validation split.",
+            "The column kNN gives the neighbours' accuracy on the test split, for the same confirm runs.",
+        )
+    return () if name == "classification" else (f"Accuracy is what the task {name} reports under that name.",)
 
 
 def moment_text(iso: str) -> str:

@@ -56,9 +56,10 @@ def open_store(kind: str, journal: Path, *, read_only: bool) -> Store:
         own = OneWriterJournal(journal)
         return Store(JournalStorage(own), own)
     if kind == SQLITE:
-        path = journal.with_suffix(".db")
+        kind = f"sqlite:///{journal.with_suffix('.db')}"
+    if kind.startswith("sqlite") and ":///" in kind:
+        path = Path(kind.partition(":///")[2])
         refuse_sqlite_on_network(path, "search.storage=sqlite", "use search.storage=journal or a database URL")
-        kind = f"sqlite:///{path}"
     try:
         return Store(optuna.storages.get_storage(_connectable(kind)))
     except Exception as error:  # of SQLAlchemy, of a driver, or ImportError where there is none

@@ -15,7 +15,7 @@ from study.coordinator import Coordinator
 from study.jobs import Job
 from study.records import FAILED
 from study.sweep.capacity import Limit, Need
-from study.sweep.trainable import FACTS, LOSSES, METRIC, OUTCOME, REPORTS
+from study.sweep.trainable import FACTS, LAYERS, LOSSES, METRIC, OUTCOME, REPORTS
 from study.sweep.training import CHECKPOINTS, CONFIG, GROUP, JOB, RUNGS, USE_GPU
 
 
@@ -85,6 +85,8 @@ class EventWire(Callback):
         key = trial.config[JOB]
         if FACTS in result:
             self._coordinator.learn_facts(key, result[FACTS])
+        if result.get(LAYERS):
+            self._coordinator.take_layers(key, result[LAYERS])
         if result.get(REPORTS):
             self._coordinator.take_reports(key, result[REPORTS])
         for loss in result.get(LOSSES, ()):

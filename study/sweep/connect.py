@@ -25,6 +25,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # a study is resumed from its ledger
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",  # one sentence of ours says what its many warnings mean
     "RAY_enable_metrics_collection": "0",
     "RAY_prestart_worker_first_driver": "0",  # Tune's actors start in workers of their own; these would stand idle
 }
@@ -148,11 +149,12 @@ def _connect(address: str | None, spec: Spec | None, cpus: int | None) -> Module
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        advice = "check --address, or leave it out to use this machine"
-        if "oken" in text:
-            advice = "the cluster wants its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, as on its own nodes"
+        if not address:
+            raise StudyError(f"no Ray cluster could be started on this machine ({text})") from None
         raise StudyError(
-            f"no Ray cluster could be reached{f' at {address}' if address else ''} ({text}); {advice}"
+            f"no Ray cluster could be reached at {address} ({text}); check that it is a cluster of this Ray version "
+            f"({ray.__version__}), with this machine among its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are "
+            "those of its nodes"
         ) from None
     return ray
 

@@ -16,6 +16,7 @@ from study.sweep.training import CHECKPOINTS, CONFIG, GROUP, REPORT_SECONDS, Tra
 from trainables.group import (
     BEGUN,
     FACTS,
+    LAYERS,
     LOST,
     OUTCOME,
     REPORT,
@@ -42,6 +43,7 @@ class WorkerGroup:
         self.controller: Any = None
         self._run: Any = None
         self._error: BaseException | None = None
+        self._ending = False
         self._up = threading.Event()  # there is a controller, or there will be none
         self._plan = plan
         self._thread = threading.Thread(target=self._serve, name="worker-group", daemon=True)
@@ -50,7 +52,7 @@ class WorkerGroup:
     @property
     def alive(self) -> bool:
         """Whether it takes orders."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self._ending
 
     def train(self, order: Order, read: Callable[[str, Any], None]) -> Any:
         """Have an order trained, each piece of mail given to `read`; returns the outcome.
@@ -82,10 +84,12 @@ class WorkerGroup:
 
     def abort(self) -> None:
         """Have Train's controller end the workers and itself."""
+        self._ending = True
         self._tell(lambda controller: controller.abort.remote())
 
     def kill(self) -> None:
         """End the controller, and with it the workers, which are its own."""
+        self._ending = True
         self._tell(ray.kill)
 
     def close(self, seconds: float) -> None:
@@ -164,6 +168,8 @@ class GroupTraining(TrainingThread):
             self._begun = True
         elif kind == FACTS:
             self._items.put(("facts", item))
+        elif kind == LAYERS:
+            self._items.put(("layers", item))
         elif kind == LOST:
             self._items.put(("loss", item))
         elif kind == TRACEBACK:

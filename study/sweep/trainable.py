@@ -14,7 +14,7 @@ from ray import tune
 from study.sweep.groups import GroupTraining, WorkerGroup, plan_of
 from study.sweep.training import GROUP, JOB, TrainingThread
 
-__all__ = ["FACTS", "JOB", "LOSSES", "METRIC", "OUTCOME", "REPORTS", "StudyTrial"]
+__all__ = ["FACTS", "JOB", "LAYERS", "LOSSES", "METRIC", "OUTCOME", "REPORTS", "StudyTrial"]
 
 # Keys of a trial's config and of a result, beside Tune's own and those of study.sweep.training.
 METRIC = "metric"
@@ -22,6 +22,7 @@ REPORTS = "reports"
 OUTCOME = "outcome"
 FACTS = "facts"
 LOSSES = "losses"
+LAYERS = "layers"
 
 _CLOSE_SECONDS = 2.0
 
@@ -46,7 +47,7 @@ class StudyTrial(tune.Trainable):
         result: dict[str, Any] = {REPORTS: news["reports"], "training_iteration": self._epoch}
         if self.config[METRIC] in self._last and news["reports"]:
             result[self.config[METRIC]] = self._last[self.config[METRIC]]
-        result |= {key: news[key] for key in (FACTS, LOSSES, OUTCOME) if key in news}
+        result |= {key: news[key] for key in (FACTS, LOSSES, LAYERS, OUTCOME) if key in news}
         return result | ({"done": True} if OUTCOME in news else {})
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -35,7 +35,7 @@ class TrainingThread:
         self._thread.start()
 
     def collect(self) -> dict[str, Any]:
-        """Wait for news: `reports` (maybe none), and `outcome`, `facts` and `losses` where there are any.
+        """Wait for news: `reports` (maybe none), and `outcome`, `facts`, `losses` and `layers` where there are any.
 
         Returns early at a rung; raises what the thread raised.
         """
@@ -49,8 +49,8 @@ class TrainingThread:
                 break
             if kind == "error":
                 raise item
-            if kind == "loss":
-                news.setdefault("losses", []).append(item)
+            if kind in ("loss", "layers"):
+                news.setdefault({"loss": "losses"}.get(kind, kind), []).append(item)
             elif kind != "report":
                 news[kind] = item
             else:
@@ -86,6 +86,7 @@ class TrainingThread:
             config,
             self._report,
             learn=lambda facts: self._items.put(("facts", facts)),
+            record=lambda table: self._items.put(("layers", table)),
             name=str(self._given[JOB]).replace("/", "_"),
             folder=checkpoint_folder(self._given[CHECKPOINTS]),
             should_stop=self._stop.is_set,

@@ -3,10 +3,10 @@
     python tests/benchmarks/worker_trial_cost.py --rounds 2
 
 The recipe is the one in Ray's documentation: a Tune function trainable that calls `TorchTrainer(...).fit()` with a
-`TuneReportCallback`, here with the same loop; it runs with Ray's dashboard on, without which its trials' resources never
+`TuneReportCallback`, here with the same loop; it runs with the dashboard on, without which its trials' resources never
 come back. Both train the same configurations (of the platform's own ledger, search and confirm runs), one trial of two
 workers at a time on two CPUs, without early stopping, which only the platform survives without the dashboard. The two
-alternate; the first round warms up and is not counted. See metered.py for how CPU seconds of a process tree are counted.
+alternate; the first round warms up and is not counted. See metered.py for how CPU seconds of a tree are counted.
 """
 
 import argparse

@@ -156,8 +156,8 @@ def _trials(plan: Plan, all_diverged: bool) -> tuple[TrialRecord, ...]:
         for order, cell in enumerate(plan.cells):
             rng = np.random.default_rng([repeat, order])
             found = []
-            for index in range(plan.trials_per_search):
-                state = _state(order, repeat, index)
+            for index in range(cell.trials):
+                state = _state(order, repeat, index, plan.grid)
                 if all_diverged:
                     state = DIVERGED
                 found.append(_trial(len(made), cell, repeat, index, SEARCH, state, rng))
@@ -171,12 +171,12 @@ def _trials(plan: Plan, all_diverged: bool) -> tuple[TrialRecord, ...]:
     return tuple(made)
 
 
-def _state(order: int, repeat: int, index: int) -> str:
+def _state(order: int, repeat: int, index: int, grid: bool) -> str:
     if order == 0 and index == 1:
         return DIVERGED
     if order == 2 and repeat == 1 and index == 3:
         return FAILED
-    return PRUNED if index >= 4 else COMPLETE
+    return PRUNED if index >= 4 and not grid else COMPLETE
 
 
 def _trial(
@@ -196,6 +196,8 @@ def _trial(
             params[knob] = dimension.low + u * (dimension.high - dimension.low)
             if not isinstance(dimension, Float):
                 params[knob] = round(params[knob])
+    if index < len(cell.points) and phase == SEARCH:
+        params |= cell.points[index]
     # The middle of the learning rate's range is best, so the parameter view has a shape.
     rate = cell.dimensions.get("base_lr")
     position = (rate.position(params["base_lr"]) if rate else None) or 0.5

@@ -64,7 +64,7 @@ def test_everything_lives_in_the_home_folder(finished: tuple[Path, str]) -> None
     assert [path.name for path in folder.iterdir()] == ["studies"]
     study = folder / "studies" / "e2e"
     names = {path.name for path in study.iterdir()}
-    assert names == {"lock", "optuna.log", "report.html", "study.json", "trials"}
+    assert names == {"lock", "optuna.log", "report.html", "rungs.jsonl", "study.json", "trials"}
     assert len(list((study / "trials").iterdir())) == EXPECTED_TRIALS
     assert not list(study.glob("trials/*/checkpoints"))
     facts = json.loads((study / "study.json").read_text())
@@ -134,9 +134,9 @@ def test_a_finished_study_is_left_alone(finished: tuple[Path, str]) -> None:
     resumed = run(folder, *SMALL, "--resume")
     assert resumed.returncode == 0
     assert "complete" in resumed.stdout
-    changed = run(folder, *SMALL, "search.trials=4", "--resume")
+    changed = run(folder, *SMALL, "train.epochs=7", "search.seed=1", "--resume")
     assert changed.returncode == 2
-    assert "search.trials was 3 and is now 4" in changed.stderr
+    assert "search.seed was 0 and is now 1; train.epochs was 6 and is now 7" in changed.stderr
     assert ledger.read_bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -35,7 +36,7 @@ STUDY = (
     "search.early_stopping={method: asha, reduction_factor: 2}",
 )
 SHORT = (*STUDY, "search.trials=3", "search.repeats=1")
-LONG = (*STUDY, "search.trials=8", "search.repeats=3")
+LONG = (*STUDY, "search.trials=6", "search.repeats=2", "confirm.seeds=2")
 METRIC = "val/accuracy"
 MOMENTS = ("start", "search", "confirm", "report")
 
@@ -101,6 +102,9 @@ class Killed:
         if moment == "confirm":
             done = len(list(self.home.folder.glob("trials/*_c*/reports.jsonl")))
             return lambda: len(list(self.home.folder.glob("trials/*_c*/reports.jsonl"))) > done
+        if self._all_ended():  # already: somewhere between the first import and the last line of the report
+            seconds = self.rng.uniform(1, 10)
+            return lambda: time.monotonic() - begun > seconds
         return lambda: self._all_ended()
 
     def _reported(self) -> int:
@@ -110,8 +114,8 @@ class Killed:
         """The sweep is over, or nearly: the last confirm run has its last epoch."""
         runs = list(self.home.folder.glob("trials/*_c*/reports.jsonl"))
         cells = self.words[2].count(",") + 1
-        repeats = int(next(word for word in self.words if "repeats" in word).partition("=")[2])
-        return len(runs) >= cells * repeats and all(path.read_bytes().count(b"\n") >= 8 for path in runs)
+        numbers = [int(word.partition("=")[2]) for word in self.words if "repeats" in word or "seeds" in word]
+        return len(runs) >= cells * math.prod(numbers) and all(path.read_bytes().count(b"\n") >= 8 for path in runs)
 
 
 def living(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -71,7 +71,7 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         # unknown names
         ("arms=[lasr]", "arms", "unknown arm 'lasr'; did you mean 'lars'?"),
         ("data.name=digit", "data.name", "unknown data set 'digit'; did you mean 'digits'?"),
-        ("data.name=mnist", "data.name", "known: digits"),
+        ("data.name=mnist", "data.name", "known: cifar10"),
         ("model.name=resnet9", "model.name", "unknown model 'resnet9'; did you mean 'resnet8'?"),
         ("task=clasification", "task", "did you mean 'classification'?"),
         ("train.init=xavier", "train.init", "unknown initialisation 'xavier'; did you mean 'xavier_normal'?"),
@@ -105,7 +105,7 @@ def _refusal(study: str | Path, *overrides: str) -> str:
         ("space.lars.momentum={values: [0.9], when: 3}", "space.lars.momentum", "when must read {knob: [values]}"),
         ("space.lars.base_lr={low: 1, high: 2, when: {init: [default]}}", "space.lars.base_lr", "no condition"),
         ("space.lars.momentum={values: [0.9], when: {eps: [1]}}", "space.lars", "no hyperparameter of this arm"),
-        ("resources.workers=2", "resources.workers", "set it to 1"),
+        ("resources.gpus_per_worker=2", "resources.gpus_per_worker", "give the trial more workers instead"),
         ("claims.0.kind=rate", "claim C1", "kind rate goes with metric diverged"),
         ("search.early_stopping.first_rung=2", "search.early_stopping.first_rung", "set it to 7 or more"),
         ("search.early_stopping.first_rung=20", "epoch 20 of 20", "search.early_stopping.method=none"),
@@ -228,5 +228,5 @@ def test_places_that_hold_no_study(tmp_path: Path) -> None:
     assert "nope.yaml does not exist; give a path" in _refusal("nope.yaml")
     assert "/dev/zero is no file to read" in _refusal("/dev/zero")
     assert "unknown study 'digits-warmpu'; did you mean 'digits-warmup'?" in _refusal("digits-warmpu")
-    assert "unknown study 'xxx" in _refusal("x" * 5000)
+    assert "more (a path to a file ends in .yaml)" in _refusal("x" * 5000)
     assert "write key.path=value" in _refusal("trials=3")

@@ -70,6 +70,10 @@ def test_a_value_without_a_known_verdict_is_judged_against_the_others() -> None:
     assert not rungs.decided("cut", 1)
     assert not rungs.survives("cut", 1, 0.2)
     assert rungs.decided("cut", 1)
+    other = Rungs((1,), "asha", 3)
+    for key, value in {"a": 0.5, "b": 0.8, "cut": 0.72}.items():
+        other.restore(key, 1, value, True if key != "cut" else None)
+    assert other.survives("cut", 1, 0.72)  # above the others' 0.7; with its own value among them the cut-off were 0.75
     assert rungs.unreached(2) == (3,)
     assert rungs.unreached(1) == (1, 3)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from study.records import AUDIT, COMPLETE, CONFIRM, DIVERGED, FAILED, LISTED, PRUNED, RERANK, SEARCH, TOP_UP
-from study.selection import audit_of
+from study.selection import audit_of, to_audit
 
 OpenSession = Callable[..., Any]
 ONE = {"trials": 4, "repeats": 1, "method": "random"}
@@ -82,6 +84,20 @@ def test_a_tenth_of_the_stopped_trials_is_audited_with_the_same_seed(open_sessio
     assert drawn == {session.ledger.record(audit.number).of for audit in audits}
 
 
+def test_what_was_audited_stays_drawn(make_record: Callable[..., Any]) -> None:
+    record = make_record(trials=12)
+    plan = replace(record.plan, audit=0.3)
+    trials = record.of_cell("lars/B1077", SEARCH)
+    first = to_audit(plan, "lars/B1077", trials, [])
+    stopped = [trial for trial in trials if trial.state == PRUNED]
+    assert len(first) == math.ceil(0.3 * len(stopped)) < len(stopped)
+    assert first != stopped[: len(first)]  # drawn, not the first that come
+    left_out = next(trial for trial in stopped if trial not in first)
+    audit = replace(left_out, phase=AUDIT, of=left_out.number)
+    assert left_out in to_audit(plan, "lars/B1077", trials, [audit])
+    assert len(to_audit(plan, "lars/B1077", trials, [audit])) == len(first)
+
+
 def test_no_audit_without_a_stopped_trial(open_session: OpenSession) -> None:
     session = open_session(arms=["lars"], search={**ONE, "early_stopping": {**STOPPING, "audit": 1.0}})
     assert Counter(job.phase for job in session.run()) == {SEARCH: 4, CONFIRM: 1}
@@ -91,16 +107,18 @@ def test_no_audit_without_a_stopped_trial(open_session: OpenSession) -> None:
 def test_spending_is_topped_up_to_the_costliest_search_of_the_block(open_session: OpenSession) -> None:
     search = {"trials": 6, "repeats": 1, "method": "random", "equalize": True, "early_stopping": STOPPING}
     session = open_session(search=search)  # 10 epochs are a full training
-    for job in session.take(12):  # lars spends 60 epochs; sgd 4 * 2 + 2 * 10 = 28
+    for job in session.take(12):  # lars spends 60 epochs; sgd 4 * 1 + 2 * 10 = 24
         stopped = job.cell.arm == "sgd" and job.index < 4
-        session.end(job, PRUNED if stopped else COMPLETE, 0.5, epochs=2 if stopped else 10)
+        session.end(job, PRUNED if stopped else COMPLETE, 0.5, epochs=1 if stopped else 10)
     extra = []
     while (job := session.queue.next_job()) is not None:
         if job.phase == SEARCH:
             assert session.queue.next_job() is None or job.cell.arm == "sgd"
             extra.append(job)
         session.end(job, epochs=10)
-    assert [(job.cell.arm, job.index) for job in extra] == [("sgd", 6), ("sgd", 7), ("sgd", 8)]  # 28 + 30: 2 short
+    assert [(job.cell.arm, job.index) for job in extra] == [
+        ("sgd", 6 + i) for i in range(4)
+    ]  # at 54 half a training or more is missing
     assert {session.ledger.record(job.number).origin for job in extra} == {TOP_UP}
     assert session.queue.finished()
     # Trials that end at once could be added for ever: as many as the quota come on top, no more.

@@ -24,6 +24,7 @@ DATASETS: dict[str, DatasetInfo] = {
         DatasetInfo("cifar100", cifar.load, cifar.facts, cifar.require_present, downloads=True),
         DatasetInfo("tiny_imagenet", tiny_imagenet.load, tiny_imagenet.facts, tiny_imagenet.require_present),
         DatasetInfo("image_folder", image_folder.load, image_folder.facts, image_folder.require_present),
+        DatasetInfo("imagenet", image_folder.load, image_folder.imagenet_facts, image_folder.require_present),
         DatasetInfo("synthetic", synthetic.load, synthetic.facts, needs_no_files),
     )
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainables.data.stratify import IntArray
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+IMAGENET = (1000, 1_281_167, 50_000)  # classes, training and validation images of ILSVRC 2012
 # Of ImageNet's training images, as used everywhere.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,10 +50,21 @@ def facts(config: DataConfig) -> SetFacts:
     return SetFacts(train, test, classes, options.image_size, 3)
 
 
+def imagenet_facts(config: DataConfig) -> SetFacts:
+    """As published, so that a plan needs no files; `load` holds the folders to it."""
+    classes, train, test = IMAGENET
+    return SetFacts(train, test, classes, _options(config).image_size, 3)
+
+
 def require_present(config: DataConfig) -> None:
     """That both folders are there and have the same classes."""
     _options(config)
-    _classes(_root(config))
+    classes = len(_classes(_root(config)))
+    if config.name == "imagenet" and classes != IMAGENET[0]:
+        raise ConfigError(
+            f"imagenet must have {IMAGENET[0]} classes, but {_root(config)} has {classes}; other images in its layout "
+            "are data.name image_folder"
+        )
 
 
 def load(config: DataConfig) -> DataSplits:
@@ -69,6 +81,11 @@ def load(config: DataConfig) -> DataSplits:
     options = _options(config)
     root = _root(config)
     classes = len(_classes(root))
+    if config.name == "imagenet" and _counts(root) != IMAGENET:
+        raise ConfigError(
+            f"imagenet must have (classes, training, validation images) = {IMAGENET}, but {root} has {_counts(root)}; "
+            "restore the missing files, or name it image_folder"
+        )
     source, labels, border, digest = _read(root, options)
     indices = stratified_indices(
         labels[:border], validation_fraction=config.validation_fraction, test_fraction=0.0, seed=config.split_seed

@@ -64,7 +64,7 @@ class Stream:
             if this_read != self._reads:
                 raise RuntimeError("a stream gives out one read at a time, and another one was begun")
             # asking for a piece plans ahead, so the first one of a chunk comes before the chunk's size is known
-            piece = next(pieces, None)
+            piece = _next(pieces)
             if piece is None:
                 return
             items, count = self._plan.planned.popleft()
@@ -74,7 +74,7 @@ class Stream:
             batch = torch.empty((items, *self.source.shape), dtype=torch.uint8, pin_memory=pinned)
             filled = 0
             for index in range(count):
-                piece = _whole(next(pieces) if index else piece)
+                piece = _whole(_next(pieces) if index else piece)
                 batch[filled : filled + len(piece)] = piece
                 filled += len(piece)
             yield batch
@@ -160,6 +160,14 @@ class _Readable:
             return torch.from_numpy(self.source.read(np.array(places, dtype=np.int64)))
         except ConfigError as error:
             return str(error)
+
+
+def _next(pieces: Iterator[Any]) -> Any:
+    """The next piece, or None after the last."""
+    try:
+        return next(pieces, None)
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # torch tells most deaths, but not in mid-transfer
+        raise RuntimeError(f"a process that decodes images died ({error!r})") from error
 
 
 def _whole(piece: Tensor | str) -> Tensor:

@@ -27,6 +27,10 @@ from trainables.workers import Workers
 NEVER_TRAINED_EPOCH = 0  # whose augmentation a task with several views is measured with
 
 
+class SamplesMemoryError(RuntimeError):
+    """The device's memory is not enough for the samples that a diagnostic wants."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Samples as a task's loss takes them."""
@@ -74,14 +78,22 @@ class FixedSamples:
     def measure(self, epoch: int, last: bool, poll: Callable[[], None]) -> dict[str, float]:
         """Report keys of what is due after this epoch; what is not finite is left out.
 
-        `poll` is called before each measurement, by every worker alike.
+        `poll` is called before each measurement, by every worker alike. Raises SamplesMemoryError where the device has
+        too little memory.
         """
         measures = {"curvature": self._curvature, "sam_sharpness": self._sam_sharpness, "noise_scale": self._noise}
         found: dict[str, float] = {}
         for name, measure in measures.items():
-            if self._config.due(name, epoch, last):
-                poll()
+            if not self._config.due(name, epoch, last):
+                continue
+            poll()
+            try:
                 found |= measure()
+            except torch.OutOfMemoryError as error:
+                raise SamplesMemoryError(
+                    f"diagnostics.{name} on {self.items} samples at once does not fit into the device's memory "
+                    f"({str(error).splitlines()[0]}): lower diagnostics.items"
+                ) from error
         found = _of_the_first(found, self._session.workers)
         return {key: value for key, value in found.items() if math.isfinite(value)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,68 +22,98 @@ RAY = str(Path(sys.executable).with_name("ray"))
 Finished = subprocess.CompletedProcess[str]
 
 
+# A machine of its own as far as files go: the second node sees neither this checkout nor the driver's private folder.
+BEHIND_A_WALL = """
+import os, subprocess, sys
+end = sys.argv.index("--")
+for folder in sys.argv[1:end]:
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+command = sys.argv[end + 1 :]
+os.execv(command[0], command)
+"""
+
+
 @dataclass(frozen=True)
 class StartedCluster:
     address: str
     dashboard: str
     env: Mapping[str, str]  # for whoever works with it
+    private: Path  # only the driver's node sees what is in it
+    walled: bool  # whether that could be arranged
 
-    def call(self, *command: str, cwd: Path = ROOT, timeout: float = 400) -> Finished:
-        return subprocess.run(command, env=dict(self.env), cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    def call(self, *command: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> Finished:
+        """Run a command to its end."""
+        whole = {**self.env, **(env or {})}
+        return subprocess.run(command, env=whole, cwd=cwd, capture_output=True, text=True, timeout=400)
 
-    def begin(self, *command: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
-        out = subprocess.PIPE
-        return subprocess.Popen(command, env=dict(self.env), cwd=cwd, stdout=out, stderr=subprocess.STDOUT, text=True)
+    def until(self, question: Callable[[], bool]) -> None:
+        """Ask until yes."""
+        wait_for(question, 120)
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedCluster]:
+def started() -> Iterator[StartedCluster]:
     """Two raylets of one CPU each, with a token, as on two machines."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: Ray's sockets lie below it
+    private = Path(tempfile.mkdtemp(prefix="private-", dir="/tmp"))
     env = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STUDY_", "MLFLOW_"))}
     env |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": str(folder),
-        "PYTHONPATH": str(ROOT),
     }
     port, dashboard = free_port(), free_port()
-    cluster = StartedCluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", env)
-    before = {process.pid for process in psutil.process_iter()}
-    head = (f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}")
-    nodes = [
-        # From another folder: the packages must not be found by luck of the path.
-        subprocess.Popen(
-            [RAY, "start", *words, "--node-ip-address=127.0.0.1", "--num-cpus=1", "--block", "--disable-usage-stats"],
-            env={name: value for name, value in env.items() if name != "PYTHONPATH"},
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for words in (("--head", *head),)
-    ]
-    wait_for(lambda: listening(port) and listening(dashboard), 120)
-    nodes.append(
-        subprocess.Popen(
-            [RAY, "start", f"--address={cluster.address}", "--num-cpus=1", "--block", "--disable-usage-stats"],
-            env={name: value for name, value in env.items() if name != "PYTHONPATH"},
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    )
+    address = f"127.0.0.1:{port}"
+    # From a folder without our code, which must not be found by luck of the path.
+    nodes = [begin_node(env, folder, "--head", f"--port={port}", f"--dashboard-port={dashboard}")]
     try:
-        yield cluster
+        wait_for(lambda: listening(port) and listening(dashboard), 120)
+        wall = walls(private)
+        nodes.append(begin_node(env, folder, f"--address={address}", wall=wall))
+        wait_for(lambda: alive_nodes(address, env) == 2, 120)
+        env["PYTHONPATH"] = str(ROOT)
+        yield StartedCluster(address, f"http://127.0.0.1:{dashboard}", env, private, walled=bool(wall))
     finally:
-        ours = [child for node in nodes for child in tree(node.pid)]
+        ours = [process for node in nodes for process in tree(node.pid)]
         for node in nodes:
             node.terminate()
         psutil.wait_procs(ours, timeout=20)
-        for process in ours + [p for p in psutil.process_iter() if p.pid not in before and str(folder) in line(p)]:
-            if process.is_running():
+        for process in [*ours, *(other for other in psutil.process_iter() if str(folder) in line(other))]:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def begin_node(env: Mapping[str, str], folder: Path, *words: str, wall: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    temp = [f"--temp-dir={folder}"] if "--head" in words else []
+    return subprocess.Popen(
+        [*wall, RAY, "start", *words, *temp, "--num-cpus=1", "--block", "--disable-usage-stats"],
+        env={name: value for name, value in env.items() if name != "PYTHONPATH"},
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def walls(private: Path) -> list[str]:
+    """What to put before a command to hide folders from it; nothing where the system does not let us."""
+    hidden = [str(private)]
+    if not Path(sys.prefix).is_relative_to(ROOT):
+        hidden.append(str(ROOT))
+    wall = ["unshare", "--mount", sys.executable, "-c", BEHIND_A_WALL, *hidden, "--"]
+    try:
+        done = subprocess.run([*wall, "/bin/true"], capture_output=True, timeout=20)
+    except OSError:
+        return []
+    return wall if done.returncode == 0 else []
+
+
+def alive_nodes(address: str, env: Mapping[str, str]) -> int:
+    done = subprocess.run([RAY, "status", "--address", address], env=dict(env), capture_output=True, text=True)
+    active = done.stdout.partition("Active:")[2].partition("Pending:")[0]
+    return sum("node_" in line for line in active.splitlines())
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+ROOT = Path(__file__).parents[3]
 SMALL = (
     "digits-warmup",
     "claims=[]",
@@ -44,54 +46,63 @@ def artefacts(folder: Path) -> dict[str, Any]:
 
 
 def test_a_submitted_job_and_a_second_study_share_the_cluster(started: Any, tmp_path: Path) -> None:
-    """The job's artefacts are those of a local run; meanwhile a driver with a model of its own runs beside it."""
-    words = [*SMALL, "arms=[lars]", "search.method=random", "resources.max_concurrent=1"]
-    ray = str(Path(sys.executable).with_name("ray"))
-    submit = [ray, "job", "submit", "--address", started.dashboard, "--"]
+    """The job's artefacts are those of a local run; meanwhile another study runs beside it. Both have a model that no
+    node finds by itself, and the second study's home is not seen by the other node."""
+    words = [*SMALL, "model.name=my_models:linear", "arms=[lars]", "search.method=random", "resources.max_concurrent=1"]
     python = [sys.executable, "-m", "study.run"]
-    submitted = started.begin(*submit, *python, *words, "name=submitted", "--home", str(tmp_path / "job"))
-
-    # A module beside the user's study, which no node finds by itself.
-    mine = tmp_path / "mine"
+    mine = started.private / "mine"
     mine.mkdir()
     (mine / "my_models.py").write_text(OWN_MODULE)
-    path = {"PYTHONPATH": os.pathsep.join([started.env["PYTHONPATH"], str(mine)])}
-    beside = type(started)(started.address, started.dashboard, {**started.env, **path}).call(
+    ray_job = [str(Path(sys.executable).with_name("ray")), "job"]
+    at = ("--address", started.dashboard)
+    submit = [*ray_job, "submit", *at, "--working-dir", str(mine), "--no-wait", "--submission-id", "study", "--"]
+    command = [*submit, "env", f"PYTHONPATH={ROOT}", *python, *words, "name=submitted", "--home", str(tmp_path / "job")]
+    # A head that has only just started has nobody yet to take jobs.
+    started.until(lambda: started.call(*command).returncode == 0)
+
+    beside = started.call(
         *python,
         *SMALL,
-        "arms=[sgd]",
         "model.name=my_models:linear",
+        "arms=[sgd]",
         "name=beside",
-        *("--address", started.address, "--home", str(tmp_path / "beside"), "--storage", str(tmp_path / "shared")),
+        *("--address", started.address, "--home", str(started.private), "--storage", str(tmp_path / "shared")),
         cwd=mine,
     )
     assert beside.returncode == 0, beside.stdout + beside.stderr
     assert "2 nodes, 2 trials at a time" in beside.stdout
-    assert artefacts(tmp_path / "beside" / "beside")["reported"]
+    assert artefacts(started.private / "beside")["reported"]
     assert list((tmp_path / "shared").iterdir()) == []  # checkpoints were there, and are no longer needed
 
-    output, _ = submitted.communicate(timeout=300)
-    assert submitted.returncode == 0, output
-    assert "succeeded" in output
-    local = started.call(*python, *words, "name=submitted", "--home", str(tmp_path / "local"))
+    followed = started.call(*ray_job, "logs", *at, "--follow", "study")
+    ended = started.call(*ray_job, "status", *at, "study")
+    assert "succeeded" in ended.stdout + ended.stderr, followed.stdout + ended.stdout
+    local = started.call(*python, *words, "name=submitted", "--home", str(tmp_path / "local"), cwd=mine)
     assert local.returncode == 0, local.stdout + local.stderr
     assert artefacts(tmp_path / "job" / "submitted") == artefacts(tmp_path / "local" / "submitted")
 
 
+def test_a_home_that_is_not_shared_is_no_place_for_checkpoints(started: Any) -> None:
+    if not started.walled:
+        pytest.skip("folders cannot be hidden from a process here (unshare --mount is refused)")
+    python = [sys.executable, "-m", "study.run", *SMALL, "name=unshared", "--home", str(started.private)]
+    done = started.call(*python, "--address", started.address)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "does not see in" in done.stderr
+    assert "give --storage a folder that every node shares" in done.stderr
+    assert not (started.private / "unshared" / "study.json").exists()
+
+
 def test_what_is_wrong_with_the_cluster_is_one_sentence(started: Any, tmp_path: Path) -> None:
     python = [sys.executable, "-m", "study.run", *SMALL, "--home", str(tmp_path)]
-    without_token = {name: value for name, value in started.env.items() if name != "RAY_AUTH_TOKEN"}
-    other = {**without_token, "RAY_AUTH_TOKEN": "another token than the cluster's"}
+    at = ("--address", started.address)
     for env, words, expected in (
-        (other, ("--address", started.address), "token"),
-        (started.env, ("--address", "127.0.0.1:1"), "no Ray cluster could be reached at 127.0.0.1:1"),
-        (started.env, ("--address", "ray://127.0.0.1:10001"), "ray job submit"),
-        (started.env, ("--address", started.dashboard), "of Ray's dashboard"),
-        (started.env, ("--address", "nonsense"), "must read host:port"),
-        (started.env, ("--address", started.address, "--storage", "/proc/nowhere"), "cannot write to /proc/nowhere"),
-        (started.env, ("--address", started.address, "resources.cpus_per_worker=2"), "no node has that"),
+        ({"RAY_AUTH_TOKEN": "another token than the cluster's"}, at, "RAY_AUTH_TOKEN"),
+        ({}, ("--address", "127.0.0.1:1"), "no Ray cluster could be reached at 127.0.0.1:1"),
+        ({}, (*at, "--storage", "/proc/nowhere"), "cannot write to /proc/nowhere"),
+        ({}, (*at, "resources.cpus_per_worker=2"), "no node has that"),
     ):
-        done = type(started)(started.address, started.dashboard, env).call(*python, *words)
+        done = started.call(*python, *words, env=env)
         assert done.returncode == 2, done.stdout + done.stderr
         (line,) = done.stderr.strip().splitlines()
         assert expected in line, line

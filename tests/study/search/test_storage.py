@@ -64,6 +64,9 @@ def test_sqlite_on_a_network_file_system_is_refused(
 
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "mounts")
     (tmp_path / "mounts").write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n")
+    spec = make_spec(search={"storage": f"sqlite:///{tmp_path}/given.db"})
+    with pytest.raises(StudyError, match=r"given\.db lies on a network file system \(nfs4\)"):
+        Ledger(tmp_path / "optuna.log", make_plan(spec), spec.search)
     spec = make_spec(search={"storage": "sqlite"})
     with pytest.raises(
         StudyError, match=r"network file system \(nfs4\).*; use search.storage=journal or a database URL"
@@ -125,7 +128,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     initdb = shutil.which("initdb")
     if initdb is None:
         pytest.skip("PostgreSQL is not installed here")
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg")
     folder = Path("/tmp") / f"postgres-{os.getpid()}"  # a socket path must be short
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

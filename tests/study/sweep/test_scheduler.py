@@ -122,6 +122,16 @@ def test_a_verdict_that_the_ledger_missed_still_holds(study: Study) -> None:
     assert not session.ask(cut, 2, 0.1)
 
 
+def test_a_trial_that_was_let_go_on_is_not_judged_again(study: Study) -> None:
+    early = study.begin()
+    assert study.report(early, 2, 0.1)  # alone at its rung
+    for value in (0.9, 0.8, 0.7):
+        study.report(study.begin(), 2, value)
+    session = study.again()
+    assert session.scheduler.stops(early, session.ledger.record(early.number)) is None
+    assert session.ask(early, 2, 0.1)
+
+
 def test_a_trial_that_was_cut_off_at_a_rung_gets_its_verdict_on_resume(study: Study) -> None:
     for value in (0.9, 0.8, 0.7):
         study.report(study.begin(), 2, value)

@@ -71,7 +71,10 @@ def workers() -> list[psutil.Process]:
 
 
 def actors_of_trials() -> list[str]:
-    names = ("StudyTrial", "ResourceTrainable", "TrialController", "RayTrainWorker", "SynchronizationActor")
+    names = (
+        *("StudyTrial", "ResourceTrainable", "TrialController", "RayTrainWorker", "SynchronizationActor"),
+        *("PlacementGroupCleaner", "AutoscalingCoordinatorActor", "PreemptionWatcher"),  # what Train would add
+    )
     found = []
     for process in psutil.Process().children(recursive=True):
         try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,57 +14,8 @@ from PIL import Image
 WriteCifar = Callable[..., Path]
 
 
-class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # the Python twin of the C one
-    """Writes what Python 2 wrote: one string type of bytes, and numpy's old module name."""
-
-    dispatch: ClassVar[dict[Any, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def save_bytes(self, value: bytes | str) -> None:
-        raw = value.encode("latin1") if isinstance(value, str) else value
-        self.write(b"T" + len(raw).to_bytes(4, "little") + raw)  # BINSTRING
-        self.memoize(value)
-
-    dispatch[str] = dispatch[bytes] = save_bytes
-
-
-def as_python_two(value: object) -> bytes:
-    stream = io.BytesIO()
-    PythonTwoPickler(stream, protocol=2).dump(value)
-    return stream.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-
-
 @pytest.fixture(scope="session")
-def python_two() -> Callable[[object], bytes]:
-    """Pickle as Python 2 did."""
-    return as_python_two
-
-
-@pytest.fixture(scope="session")
-def write_cifar10() -> WriteCifar:
-    """Five training batches and one for the test, of `items` each; all classes in each batch of 10 or more."""
-
-    def write(root: Path, items: int = 20, seed: int = 0) -> Path:
-        folder = root / "cifar-10-batches-py"
-        folder.mkdir(parents=True)
-        generator = np.random.default_rng(seed)
-        for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-            batch = {
-                "batch_label": f"batch {name}",
-                "labels": (np.arange(items) % 10)[generator.permutation(items)].tolist(),
-                "data": generator.integers(0, 256, (items, 3072), dtype=np.uint8),
-                "filenames": [f"{index}.png" for index in range(items)],
-            }
-            (folder / name).write_bytes(as_python_two(batch))
-        names = [f"class {label}" for label in range(10)]
-        meta = {"num_cases_per_batch": items, "label_names": names, "num_vis": 3072}
-        (folder / "batches.meta").write_bytes(as_python_two(meta))
-        return folder
-
-    return write
-
-
-@pytest.fixture(scope="session")
-def write_cifar100() -> WriteCifar:
+def write_cifar100(python_two: Callable[[object], bytes]) -> WriteCifar:
     """Two images a fine class to train on, one to test."""
 
     def write(root: Path) -> Path:
@@ -82,9 +31,9 @@ def write_cifar100() -> WriteCifar:
                 "coarse_labels": (fine // 5).tolist(),
                 "data": generator.integers(0, 256, (items, 3072), dtype=np.uint8),
             }
-            (folder / name).write_bytes(as_python_two(batch))
+            (folder / name).write_bytes(python_two(batch))
         meta = {"fine_label_names": [f"f{i}" for i in range(100)], "coarse_label_names": [f"c{i}" for i in range(20)]}
-        (folder / "meta").write_bytes(as_python_two(meta))
+        (folder / "meta").write_bytes(python_two(meta))
         return folder
 
     return write

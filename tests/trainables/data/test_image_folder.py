@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
@@ -180,3 +181,19 @@ def test_default_sizes_are_imagenets(tmp_path: Path, write_folder: Write, load: 
     ((images, _),) = splits.test.batches([torch.arange(2)])
     assert images.shape == (2, 3, 256, 256)
     assert np.unique(images).size > 50
+
+
+def test_imagenet_is_planned_without_files_and_held_to_its_published_sizes(tmp_path: Path) -> None:
+    config = DataConfig("imagenet", root=str(tmp_path))
+    facts = data_facts(config)
+    assert (facts.items, facts.test_items, facts.classes, facts.image_size) == (1_281_167, 50_000, 1000, 224)
+    with pytest.raises(ConfigError, match="must have train, val, but all of it is missing"):
+        require_present(config)
+    for part in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / part / name / "0.png")
+    with pytest.raises(ConfigError, match=r"imagenet must have 1000 classes, but .* has 2; .* image_folder"):
+        require_present(config)
+    with pytest.raises(ConfigError, match="restore the missing files, or name it image_folder"):
+        load_data(config)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from trainables import models
 from trainables.augment import AUGMENTATIONS, Augmentation
 from trainables.config import ConfigError, DataConfig, DiagnosticsConfig, TrialConfig
-from trainables.diagnostics.samples import FixedSamples, _of_the_first
+from trainables.diagnostics import samples
+from trainables.diagnostics.samples import FixedSamples, SamplesMemoryError, _of_the_first
 from trainables.isolation import isolated
 from trainables.session import Session, build_session
 from trainables.workers import Workers
@@ -129,14 +130,14 @@ def test_noise_is_the_variance_of_single_gradients(session_of: Callable[..., Any
 
 def test_a_negative_squared_gradient_has_no_noise_scale(session_of: Callable[..., Any]) -> None:
     with session_of({"noise_scale": 1, "items": 24, "noise_batches": 24}) as session:
-        samples = FixedSamples(session)
+        fixed = FixedSamples(session)
         session.model.zero_grad()
         optimizer = torch.optim.Adam(session.model.parameters(), lr=0.03)
         for _ in range(400):  # to where the gradient is all noise
             optimizer.zero_grad()
-            torch.autograd.backward(samples._loss(session.model, samples._batch()))
+            torch.autograd.backward(fixed._loss(session.model, fixed._batch()))
             optimizer.step()
-        found = samples.measure(1, False, lambda: None)
+        found = fixed.measure(1, False, lambda: None)
     assert found["noise/gradient_squared"] < 0
     assert set(found) == {"noise/variance", "noise/batch_variance", "noise/gradient_squared"}
 
@@ -178,10 +179,10 @@ def test_two_views_are_the_same_each_time(session_of: Callable[..., Any]) -> Non
     twins = {"task": "barlow_twins", "task_options": {"projector": "6"}, "augmentation": "two", "label_smoothing": 0.0}
     measures = {"curvature": 1, "sam_sharpness": 1, "items": 16}
     with session_of(measures, **twins) as session:
-        samples = FixedSamples(session)
-        first, second = samples._batch().views
+        fixed = FixedSamples(session)
+        first, second = fixed._batch().views
         assert not torch.equal(first, second)
-        found = samples.measure(1, False, lambda: None)
+        found = fixed.measure(1, False, lambda: None)
         assert set(found) == {
             "curvature/largest",
             "curvature/smallest",
@@ -211,14 +212,28 @@ def test_a_loss_that_is_not_finite_has_no_figures(session_of: Callable[..., Any]
         assert measured(session) == {}
 
 
+def test_a_full_memory_says_what_to_lower(session_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate much\nand more")
+
+    monkeypatch.setattr(samples, "hessian_ends", full)
+    with (
+        session_of({"curvature": 1, "items": 8}) as session,
+        pytest.raises(
+            SamplesMemoryError, match=r"curvature on 8 samples .* \(tried to .* much\): lower diagnostics.items"
+        ),
+    ):
+        measured(session)
+
+
 def test_only_what_is_due_is_measured_and_polled_for(session_of: Callable[..., Any]) -> None:
     polls: list[None] = []
     with session_of({"curvature": 2, "sam_sharpness": 3, "items": 8}) as session:
-        samples = FixedSamples(session)
+        fixed = FixedSamples(session)
 
         def sections(epoch: int) -> tuple[set[str], int]:
             polls.clear()
-            return set(samples.measure(epoch, epoch == 7, lambda: polls.append(None))), len(polls)
+            return set(fixed.measure(epoch, epoch == 7, lambda: polls.append(None))), len(polls)
 
         sam = {"curvature/sam_sharpness"}
         assert [sections(epoch) for epoch in (1, 2, 3, 6, 7)] == [
