@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ Report = Mapping[str, float]
 # A stopped trial's actor may still be writing its last checkpoint: its folder is cleared a while later.
 CHECKPOINT_GRACE_SECONDS = 20.0
 KEEP_SECONDS = 30.0  # between notes of what a session has spent: what a kill can make us forget
+# A trial that cannot be trained as it is described: a mistake in the study file that only shows with its data and code.
+_CONFIG_ERROR = re.compile(r"(?:[\w.]+\.)?ConfigError: (?P<what>.+)")
 MOST_NOTED = 200  # characters of a crash on the console; its folder has the whole
 
 
@@ -53,6 +56,7 @@ class Coordinator:
     ) -> None:
         self.plan = plan
         self.ended_by: str | None = None  # the budget that was spent before everything was done
+        self.fault: str | None = None  # of the study file, which a trial met and any other would meet too
         self._spec = spec
         self._home = home
         self._storage = storage or Storage(home, None, "")
@@ -90,10 +94,10 @@ class Coordinator:
         self._progress.started(job.key)
 
     def stopping(self) -> bool:
-        """Whether the sweep is to end now: a stop was asked for, or the budget is spent."""
+        """Whether the sweep is to end now: a stop was asked for, the budget is spent, or no trial can be trained."""
         if self.ended_by is None and not self.finished():
             self.ended_by = self._spending.spent()
-        return stop_requested() or self.ended_by is not None
+        return stop_requested() or self.ended_by is not None or self.fault is not None
 
     def settle_cut_off(self, stops: Callable[[Job, TrialRecord], Verdict | None]) -> None:
         """End the trials of an earlier session that were cut off at a rung which stops them; nothing of them is run.
@@ -162,7 +166,7 @@ class Coordinator:
     def take_layers(self, key: str, tables: Sequence[LayerTable]) -> None:
         """Keep the layer statistics of further epochs beside the reports; they come before their epochs' reports."""
         if key not in self._layers:
-            self._layers[key] = LayerFile(self._home.trial(self._jobs[key].folder) / "layers.jsonl")
+            self._layers[key] = LayerFile(self._home.layers(self._jobs[key].folder))
         for table in tables:
             self._layers[key].append(table)
 
@@ -190,6 +194,10 @@ class Coordinator:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {'failed' if final else 'crashed, tried again'}\n")
             file.write(traceback.rstrip() + "\n\n")
         reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
+        fault = _CONFIG_ERROR.match(reason)
+        if fault:
+            self.fault = self.fault or f"{fault['what']} (said by trial {job.key})"
+            return
         self._progress.note(f"{job.key} {'failed' if final else 'crashed, trying again'}: {reason[:MOST_NOTED]}")
         if final:
             self._progress.note(f"  its traceback: {path}")
@@ -238,7 +246,8 @@ class Coordinator:
         self._spending.ended(key)
         self._layers.pop(key, None)
         self._ledger.end(job, ending)
-        self._tracker.end_trial(job, ending)
+        kept = [self._home.layers(job.folder)] if self._spec.diagnostics.layer_statistics else []
+        self._tracker.end_trial(job, ending, kept)
         self._progress.ended(job, ending)
         self._settled.append((self._clock(), job))
 

@@ -107,6 +107,11 @@ class StudyHome:
                 "choose another with --home or STUDY_HOME"
             ) from None
 
+    def forget(self) -> None:
+        """Take back that the study was begun: its facts and its journal go, so that it can be begun once more."""
+        for path in (self.facts, self.ledger):
+            path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the study: a second driver on it is refused. The system frees the lock when a driver dies.

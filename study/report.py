@@ -37,12 +37,13 @@ def _report(name: str, home: str | None, out: str | None) -> int:
     record = open_study(place.folder)
     # matplotlib is imported for a study that is there only.
     from study.analysis.summary import summarize
+    from study.analysis.traces import read_traces
     from study.reporting.html import write_report
     from study.reporting.table import final_table
 
     path = Path(out) if out else place.report
     try:
-        write_report(record, path)
+        write_report(record, path, read_traces(record, place))
     except OSError as error:
         raise StudyError(f"the report {path} cannot be written ({error.strerror}); choose another with --out") from None
     print(final_table(summarize(record)))

@@ -207,10 +207,12 @@ def _sweep(
         with patient(), cluster(address, spec=spec) as found:
             if not stop_requested():
                 run_sweep(spec, checkpoints, coordinator, ledger.jobs(), found, say=say)
+        if coordinator.fault:
+            raise StudyError(f"{coordinator.fault}; mend it and run the study again")
     except StudyError:
-        tracker.close_interrupted((), TRACKING_SECONDS_ON_STOP)
-        if not ledger.records():
-            place.facts.unlink()  # nothing was begun: mending the cause needs no --resume
+        tracker.close_interrupted(coordinator.interrupted(), TRACKING_SECONDS_ON_STOP)
+        if not any(record.epochs for record in ledger.records()):
+            place.forget()  # nothing was trained: mending the cause needs no --resume
         raise
     except KeyboardInterrupt:
         if not stop_requested():
@@ -235,9 +237,10 @@ def _refuse_network(place: StudyHome) -> None:
 
 
 def _write_report(record: StudyRecord, place: StudyHome) -> Path:
+    from study.analysis.traces import read_traces
     from study.reporting.html import write_report
 
-    return write_report(record, place.report)
+    return write_report(record, place.report, read_traces(record, place))
 
 
 def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], place: StudyHome) -> StudyRecord:

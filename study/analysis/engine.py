@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from study.overview import devices_of
 from study.plan import Cell
 from study.records import (
-    AUDIT,
     COMPLETE,
     DIVERGED,
     RERANK,
@@ -76,10 +75,6 @@ def cell_spending(record: StudyRecord) -> tuple[CellSpending, ...]:
 def reranks(record: StudyRecord) -> tuple[Rerank, ...]:
     """Every search whose candidates were run again."""
     return tuple(_reranks(record)) if record.plan.rerank > 1 else ()
-
-
-def has_audit(cells: Sequence[CellSpending]) -> bool:
-    return any(cell.phases[AUDIT] for cell in cells)
 
 
 def _of_cell(record: StudyRecord, cell: Cell) -> CellSpending:

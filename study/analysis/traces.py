@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from study.analysis.scores import confirming
 from study.home import StudyHome
@@ -72,13 +73,21 @@ def thinned(table: LayerTable, most: int = MOST_RECORDS) -> LayerTable:
     """The table with at most so many records, the first and the last among them."""
     if len(table.steps) <= most:
         return table
-    rows = np.unique(np.linspace(0, len(table.steps) - 1, most).round().astype(int))
-    changes = {name: getattr(table, name)[rows] for name in ("steps", "epochs", *FIELDS)}
-    return replace(table, **changes)
+    return _rows(table, np.unique(np.linspace(0, len(table.steps) - 1, most).round().astype(np.int64)))
 
 
 def _read_layers(path: Path) -> LayerTable | None:
     table = None
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         table = read_layers(path)
-    return None if table is None else thinned(table)
+    return None if table is None else thinned(_each_once(table))
+
+
+def _each_once(table: LayerTable) -> LayerTable:
+    """By step; what a trial that went on from a checkpoint recorded again replaces what was there."""
+    last = {int(step): row for row, step in enumerate(table.steps)}
+    return _rows(table, np.array([last[step] for step in sorted(last)]))
+
+
+def _rows(table: LayerTable, rows: npt.NDArray[np.int64]) -> LayerTable:
+    return replace(table, **{name: getattr(table, name)[rows] for name in ("steps", "epochs", *FIELDS)})

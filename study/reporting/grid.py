@@ -41,11 +41,6 @@ def grid_views(record: StudyRecord) -> list[GridView]:
     return [_view(table) for table in grid_tables(record)]
 
 
-def varies_nothing(record: StudyRecord) -> bool:
-    """A grid of one point an arm: there is nothing to tabulate."""
-    return record.plan.grid and not grid_tables(record)
-
-
 def _view(table: GridTable) -> GridView:
     points = [point for point in table.points.values() if point.mean is not None]
     means = [point.mean or 0.0 for point in points if not point.diverged] or [point.mean or 0.0 for point in points]

@@ -41,22 +41,23 @@ def map_svg(found: LayerMap, limits: Limits, label: str) -> Markup:
     rows, columns = found.values.shape
     wide, high = (width - 2 * _LEFT) / columns, (height - _TOP - _BOTTOM) / rows
     of = shades(found.values, limits)
-    parts = [f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}">']
+    parts = [
+        f'<svg role="img" aria-label="{escape(label)}" viewBox="0 0 {width} {height}">'
+        f'<g transform="translate({_LEFT} {_TOP}) scale({wide:.4f} {high:.4f})" shape-rendering="crispEdges">'
+    ]
     for shade in range(SHADES):
         path = "".join(
-            f"M{_LEFT + start * wide:.1f} {_TOP + row * high:.1f}h{length * wide:.1f}v{high:.1f}h{-length * wide:.1f}z"
+            f"M{start} {row}h{length}v1h-{length}z"
             for row in range(rows)
             for start, length in _stretches(of[row] == shade)
         )
         if path:
-            parts.append(
-                f'<path d="{path}" fill="{FILL}" fill-opacity="{opacity(shade)}" shape-rendering="crispEdges"/>'
-            )
+            parts.append(f'<path d="{path}" fill="{FILL}" fill-opacity="{opacity(shade)}"/>')
     parts += [
-        f'<rect x="{_LEFT}" y="{_TOP + row * high:.1f}" width="{width - 2 * _LEFT}" height="{high:.1f}" fill="none" '
-        f'pointer-events="all"><title>{escape(name)}</title></rect>'
+        f'<rect y="{row}" width="{columns}" height="1" fill="none" pointer-events="all"><title>{escape(name)}</title></rect>'
         for row, name in enumerate(found.names)
     ]
+    parts.append("</g>")
     bottom = height - _BOTTOM
     for x, y, anchor, colour, text in (
         (_LEFT, _TOP - 4, "start", "muted", found.names[0]),

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -25,7 +27,6 @@ _ENVIRONMENT: Mapping[str, str] = {
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # a study is resumed from its ledger
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",  # one sentence of ours says what its many warnings mean
     "RAY_enable_metrics_collection": "0",
     "RAY_prestart_worker_first_driver": "0",  # Tune's actors start in workers of their own; these would stand idle
 }
@@ -145,18 +146,43 @@ def _connect(address: str | None, spec: Spec | None, cpus: int | None) -> Module
         options |= {"address": address, "runtime_env": runtime_environment(spec)}
     else:
         options |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if not address:
-            raise StudyError(f"no Ray cluster could be started on this machine ({text})") from None
-        raise StudyError(
-            f"no Ray cluster could be reached at {address} ({text}); check that it is a cluster of this Ray version "
-            f"({ray.__version__}), with this machine among its nodes, and that RAY_AUTH_MODE and RAY_AUTH_TOKEN are "
-            "those of its nodes"
-        ) from None
+    with _native_words() if address else contextlib.nullcontext(str) as heard:
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if not address:
+                raise StudyError(f"no Ray cluster could be started on this machine ({text})") from None
+            if "InvalidAuthToken" in heard():
+                raise StudyError(
+                    f"the Ray cluster at {address} wants its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on "
+                    "its nodes, or bring their ~/.ray/auth_token"
+                ) from None
+            raise StudyError(
+                f"no Ray cluster could be reached at {address} ({text}); check that it is one of this Ray version "
+                f"({ray.__version__}) and that this machine is among its nodes"
+            ) from None
     return ray
+
+
+@contextlib.contextmanager
+def _native_words() -> Iterator[Callable[[], str]]:
+    """What Ray's native part says on stderr while the block runs: many warnings of which one sentence is to be made."""
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def heard() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        try:
+            yield heard
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def runtime_environment(spec: Spec | None) -> dict[str, Any]:

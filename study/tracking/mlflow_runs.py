@@ -79,11 +79,12 @@ class MlflowRuns:
         told.update(notes.params)
         epochs = [step for _, _, step, _ in notes.metrics]
         self._known_epochs[notes.key] = max([known, *epochs])
+        if notes.ended is not None:
+            self._client.set_terminated(run_id, notes.ended, notes.end_ms)
+        # Last: a place for files that refuses them must not leave a run standing as running.
         for path in notes.artifacts:
             if Path(path).exists():
                 self._client.log_artifact(run_id, path)
-        if notes.ended is not None:
-            self._client.set_terminated(run_id, notes.ended, notes.end_ms)
 
     def _create(self, notes: Notes) -> str:
         tags = {**notes.tags, ID_TAG: self._study_id, KEY_TAG: notes.key}

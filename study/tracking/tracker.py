@@ -80,13 +80,14 @@ class Tracker:
         ]
         self._put(self._note(job, metrics=metrics))
 
-    def end_trial(self, job: Job, ending: Ending) -> None:
-        """Close a trial's run with its outcome."""
+    def end_trial(self, job: Job, ending: Ending, artifacts: Sequence[Path] = ()) -> None:
+        """Close a trial's run with its outcome and its files; one that is not there when its turn comes is left out."""
         tags = {"study.outcome": ending.state}
         if ending.reason:
             tags["study.reason"] = ending.reason[:5000]
         status = "FAILED" if ending.state == "failed" else "FINISHED"
-        self._put(self._note(job, tags=tags, ended=status, end_ms=_now()))
+        files = [str(path) for path in artifacts]
+        self._put(self._note(job, tags=tags, artifacts=files, ended=status, end_ms=_now()))
 
     def end_cell(self, cell: str, metrics: Mapping[str, float]) -> None:
         """Close a cell's run with its summary."""

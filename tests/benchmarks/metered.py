@@ -116,7 +116,7 @@ class _Sampler:
     def by_role(self) -> dict[str, float]:
         roles: dict[str, float] = {}
         for key, seconds in self._cpu.items():
-            role = self._roles[key] or "other"
+            role = self._roles.get(key) or "other"  # it may have ended before it was asked
             roles[role] = roles.get(role, 0.0) + seconds
         return roles
 

@@ -61,7 +61,7 @@ def platform(trials: int) -> float:
     words = [
         "name=overhead", "claims=[]", "search.method=random", "search.repeats=1", "search.early_stopping.method=none",
         "train.epochs=1", f"search.trials={trials // 5 - 1}", f"resources.max_concurrent={AT_ONCE}",
-        "space={lars_warmup: {warmup_epochs: 0.5}, lamb_warmup: {warmup_epochs: 0.5}, sgd_warmup: {warmup_epochs: 0.5}}",
+        "arms=[lars, tvlars, lamb, sgd, adamw]",
     ]  # fmt: skip
     spec = load_study("digits-warmup", words)
     plan = make_plan(spec)

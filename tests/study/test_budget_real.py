@@ -17,7 +17,7 @@ STUDY = (
     "name=budget",
     "arms=[lars]",
     "claims=[]",
-    "train.epochs=60",
+    "train.epochs=30",
     "search.trials=2",
     "search.repeats=1",
     "search.early_stopping.method=none",
@@ -49,7 +49,7 @@ def test_a_spent_budget_ends_the_study_cleanly_and_more_of_it_goes_on(tmp_path: 
     assert record.ended_by == "budget.device_hours=0.0005"
     assert {trial.state for trial in record.trials} == {RUNNING}
     reached = {trial.number: trial.epochs for trial in record.trials}
-    assert 0 <= min(reached.values()) < 60
+    assert 0 <= min(reached.values()) < 30
     assert record.device_seconds["lars/B1077"] >= 0.0005 * 3600
     assert "its budget was spent (budget.device_hours=0.0005)" in place.report.read_text(encoding="utf-8")
     statuses = mlflow_statuses(tmp_path)
@@ -68,7 +68,7 @@ def test_a_spent_budget_ends_the_study_cleanly_and_more_of_it_goes_on(tmp_path: 
     assert final.ended_by is None
     assert sum(trial.phase == SEARCH for trial in final.trials) == 3
     for trial in final.trials[: len(reached)]:
-        assert sorted(trial.curve) == list(range(1, 61))  # gone on with, from where it was
+        assert sorted(trial.curve) == list(range(1, 31))  # gone on with, from where it was
     assert len(final.added) == 2
     report = place.report.read_text(encoding="utf-8")
     assert "Added after the lock: budget.device_hours was 0.0005" in report

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from search_spaces import Choice, Float, Int
-from study.analysis.scores import edge_knobs, repeat_scores, winners
+from study.analysis.scores import edge_knobs, further_scores, repeat_scores, winners
 from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, SEARCH, StudyRecord
 
 
@@ -80,3 +80,26 @@ def test_choices_points_and_missing_knobs_have_no_edge() -> None:
     dimensions = {"init": Choice(values=("a", "b")), "depth": Int(low=3, high=3), "absent": Float(low=0, high=1)}
     assert edge_knobs({"init": "a", "depth": 3}, dimensions) == {}
     assert edge_knobs({"depth": 10}, {"depth": Int(low=1, high=10)}) == {"depth": "at the high end"}
+
+
+def test_further_scores_are_means_over_repeats_of_means_over_seeds(make_record) -> None:
+    record = make_record(arms=("lars",), repeats=2, confirm_seeds=2)
+    cell = record.plan.cells[0]
+    assert further_scores(record, cell) == {}
+    values = {(0, 0): 0.9, (0, 1): 0.7, (1, 0): 0.6, (1, 1): 0.4}
+    trials = tuple(
+        replace(t, metrics={**t.metrics, "test/knn_accuracy": values[t.repeat, t.index]}) if t.phase == CONFIRM else t
+        for t in record.trials
+    )
+    record = replace(record, trials=trials)
+    assert further_scores(record, cell) == {"test/knn_accuracy": pytest.approx(100 * (0.8 + 0.5) / 2)}
+    last = changed(record, lambda t: t.phase == CONFIRM and (t.repeat, t.index) == (1, 1), state=FAILED)
+    assert further_scores(last, cell)["test/knn_accuracy"] == pytest.approx(100 * (0.8 + 0.6) / 2)
+    lost = changed(record, lambda t: t.phase == CONFIRM and (t.repeat, t.index) == (1, 1), state=DIVERGED)
+    assert further_scores(lost, cell)["test/knn_accuracy"] == pytest.approx(100 * (0.8 + 0.35) / 2)  # ten classes
+
+
+def test_a_guess_has_five_answers_in_the_top_5(make_record) -> None:
+    record = make_record(arms=("lars",), repeats=1)
+    record = changed(record, lambda t: t.phase == CONFIRM, state=DIVERGED, metrics={"test/top5_accuracy": 0.9})
+    assert further_scores(record, record.plan.cells[0]) == {"test/top5_accuracy": pytest.approx(50.0)}

@@ -118,3 +118,15 @@ def test_a_diverged_confirm_run_pulls_the_mean_down(make_record) -> None:
     cell = next(c for c in summarize(replace(record, trials=trials)).cells if c.cell.name == name)
     others = [t.metrics["test/accuracy"] for t in record.trials if t.cell == name and t.phase == CONFIRM][1:]
     assert cell.mean_points == pytest.approx(100 * (0.1 + sum(others)) / 3)
+
+
+def test_notes_say_what_changed_the_plan(make_record) -> None:
+    record = make_record(arms=("lars", "sgd"))
+    assert summarize(record).notes == ()
+    record = replace(
+        record, ended_by="budget.wall=2h", added=("arm sgd", "repeats 2 -> 3"), stopped_cells=("lars/B1077",)
+    )
+    ended, added, stopped = summarize(record).notes
+    assert "budget.wall=2h" in ended
+    assert added == "Added after the lock: arm sgd; repeats 2 -> 3."
+    assert stopped.startswith("The user stopped lars/B1077:")

@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 RAY = str(Path(sys.executable).with_name("ray"))
+ONE_CPU = ("--num-cpus=1", "--block", "--disable-usage-stats")
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -69,7 +70,7 @@ def started() -> Iterator[StartedCluster]:
     nodes = [begin_node(env, folder, "--head", f"--port={port}", f"--dashboard-port={dashboard}")]
     try:
         wait_for(lambda: listening(port) and listening(dashboard), 120)
-        wall = walls(private)
+        wall = walls(folder, private)
         nodes.append(begin_node(env, folder, f"--address={address}", wall=wall))
         wait_for(lambda: alive_nodes(address, env) == 2, 120)
         env["PYTHONPATH"] = str(ROOT)
@@ -89,7 +90,8 @@ def started() -> Iterator[StartedCluster]:
 def begin_node(env: Mapping[str, str], folder: Path, *words: str, wall: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     temp = [f"--temp-dir={folder}"] if "--head" in words else []
     return subprocess.Popen(
-        [*wall, RAY, "start", *words, *temp, "--num-cpus=1", "--block", "--disable-usage-stats"],
+        # Each agent its own port, as it has on a machine of its own: without an agent a node takes no jobs.
+        [*wall, RAY, "start", *words, *temp, *ONE_CPU, f"--dashboard-agent-listen-port={free_port()}"],
         env={name: value for name, value in env.items() if name != "PYTHONPATH"},
         cwd=folder,
         stdout=subprocess.DEVNULL,
@@ -97,9 +99,10 @@ def begin_node(env: Mapping[str, str], folder: Path, *words: str, wall: Sequence
     )
 
 
-def walls(private: Path) -> list[str]:
+def walls(folder: Path, private: Path) -> list[str]:
     """What to put before a command to hide folders from it; nothing where the system does not let us."""
-    hidden = [str(private)]
+    # The head's session folder too: nodes that share one delete each other's copies of what was shipped.
+    hidden = [str(folder), str(private)]
     if not Path(sys.prefix).is_relative_to(ROOT):
         hidden.append(str(ROOT))
     wall = ["unshare", "--mount", sys.executable, "-c", BEHIND_A_WALL, *hidden, "--"]

@@ -55,8 +55,11 @@ def test_a_submitted_job_and_a_second_study_share_the_cluster(started: Any, tmp_
     (mine / "my_models.py").write_text(OWN_MODULE)
     ray_job = [str(Path(sys.executable).with_name("ray")), "job"]
     at = ("--address", started.dashboard)
-    submit = [*ray_job, "submit", *at, "--working-dir", str(mine), "--no-wait", "--submission-id", "study", "--"]
-    command = [*submit, "env", f"PYTHONPATH={ROOT}", *python, *words, "name=submitted", "--home", str(tmp_path / "job")]
+    # Nodes that share a session folder, as without the wall, unpack one working directory over the other's.
+    bring = ["--working-dir", str(mine)] if started.walled else []
+    path = str(ROOT) if started.walled else f"{ROOT}:{mine}"
+    submit = [*ray_job, "submit", *at, *bring, "--no-wait", "--submission-id", "study", "--"]
+    command = [*submit, "env", f"PYTHONPATH={path}", *python, *words, "name=submitted", "--home", str(tmp_path / "job")]
     # A head that has only just started has nobody yet to take jobs.
     started.until(lambda: started.call(*command).returncode == 0)
 
@@ -97,7 +100,7 @@ def test_what_is_wrong_with_the_cluster_is_one_sentence(started: Any, tmp_path: 
     python = [sys.executable, "-m", "study.run", *SMALL, "--home", str(tmp_path)]
     at = ("--address", started.address)
     for env, words, expected in (
-        ({"RAY_AUTH_TOKEN": "another token than the cluster's"}, at, "RAY_AUTH_TOKEN"),
+        ({"RAY_AUTH_TOKEN": "another token than the cluster's"}, at, "wants its token"),
         ({}, ("--address", "127.0.0.1:1"), "no Ray cluster could be reached at 127.0.0.1:1"),
         ({}, (*at, "--storage", "/proc/nowhere"), "cannot write to /proc/nowhere"),
         ({}, (*at, "resources.cpus_per_worker=2"), "no node has that"),

@@ -23,7 +23,7 @@ EVERYTHING = {
     "items": 512,
     "noise_batches": 8,
 }
-LAYERS = tuple(f"stage{stage}.block{block}.conv{conv}.weight" for stage in (1, 2, 3) for block in (0, 1) for conv in (1, 2))
+LAYERS = tuple(f"stage{stage}.block{block}.conv{conv}.weight" for stage in "123" for block in "01" for conv in "12")
 
 
 @pytest.fixture(scope="session")

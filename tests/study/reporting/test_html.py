@@ -117,7 +117,7 @@ def test_the_page_stands_alone(make_record) -> None:
     assert links
     assert links <= anchors
     ids = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
-    assert len(set(ids)) == len(ids) == 10
+    assert len(set(ids)) == len(ids) == 11
 
 
 def test_figures_by_block_and_cell(make_record) -> None:

@@ -4,7 +4,16 @@ import pytest
 
 from study.analysis.summary import summarize
 from study.records import CONFIRM
-from study.reporting.wording import answer, duration_text, listed, moment_text, rate_text, resolution_text
+from study.reporting.wording import (
+    accuracy_text,
+    answer,
+    duration_text,
+    hours_text,
+    listed,
+    moment_text,
+    rate_text,
+    resolution_text,
+)
 
 
 def with_correct(record, counts: dict[str, list[int]]):
@@ -88,3 +97,18 @@ def test_small_words() -> None:
     assert rate_text(None) == "none ended"
     assert moment_text("2025-03-04T05:06:07+00:00") == "2025-03-04 05:06 UTC"
     assert moment_text("yesterday") == "yesterday"
+
+
+def test_hours() -> None:
+    assert [hours_text(hours) for hours in (0.0, 0.0123, 0.5, 1234.5)] == ["0.00", "0.012", "0.50", "1,234.50"]
+
+
+def test_what_accuracy_means() -> None:
+    assert accuracy_text({"task": "classification"}) == ()
+    assert accuracy_text({"task": {"name": "classification", "options": {}}}) == ()
+    meaning, column = accuracy_text({"task": {"name": "barlow_twins", "options": {}}})
+    assert "linear probe" in meaning
+    assert "kNN" in meaning
+    assert "validation split" in meaning
+    assert "test split" in column
+    assert accuracy_text({"task": "mine:Task"}) == ("Accuracy is what the task mine:Task reports under that name.",)

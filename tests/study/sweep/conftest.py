@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ class QuietTracker:
     def trial_reports(self, job: Job, reports: list[Mapping[str, float]]) -> None:
         self.reports.setdefault(job.key, []).extend(reports)
 
-    def end_trial(self, job: Job, ending: Ending) -> None:
+    def end_trial(self, job: Job, ending: Ending, artifacts: Sequence[Path] = ()) -> None:
         self.ended[job.key] = ending
 
 
