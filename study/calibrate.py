@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
-from study.command import Parser, complain
+from study.command import Parser, answer
 from study.errors import StudyError
 
 _EPILOG = """examples:
@@ -41,14 +42,10 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        return _main(arguments)
-    except StudyError as error:
-        return complain(error)
+    return answer(parser(), arguments, _calibrate)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
-    given = parser().parse_intermixed_args(arguments)
+def _calibrate(given: argparse.Namespace) -> int:
     from study.calibration import calibrate, write_calibration
     from study.datasets import require_data
     from study.home import StudyHome, home_root

@@ -46,15 +46,23 @@ class Parser(argparse.ArgumentParser):
 def answer(parser: Parser, arguments: Sequence[str] | None, act: Callable[[argparse.Namespace], int]) -> int:
     """Parse and act; a reader that closes the pipe and Ctrl-C end the command without a traceback."""
     try:
-        return act(parser.parse_args(arguments))
+        return piped(lambda: act(parser.parse_intermixed_args(arguments)))
     except StudyError as error:
         return complain(error)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT_CODE
+
+
+def piped(act: Callable[[], int]) -> int:
+    """Act; a reader that closes the pipe ends the command without a traceback."""
+    try:
+        code = act()
+        sys.stdout.flush()
     except BrokenPipeError:
         # What Python still holds for the closed pipe would raise once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return code
 
 
 def complain(error: StudyError) -> int:

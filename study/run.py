@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from study.command import Parser, complain
+from study.command import Parser, complain, piped
 from study.errors import StudyError
 from study.names import DEFAULT_STUDY, INTERRUPTED_EXIT_CODE
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with handled():
-            return _main(arguments)
+            return piped(lambda: _main(arguments))
     except StudyError as error:
         return complain(error)
     except KeyboardInterrupt:

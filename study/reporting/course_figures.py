@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from study.reporting.canvas import FONT, ROW_HEIGHT, Limits, axes_of, log_axis, panel, row_text, wants_log
+from study.reporting.canvas import FONT, ROW_HEIGHT, axes_of, log_axis, panel, row_text, wants_log
 from study.reporting.palette import GRID, INK, MUTED, PAPER
 
 _BAND = 0.16  # opacity of a range
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An upright axis that several figures share."""
+
+    low: float
+    high: float
+    log: bool
 
 
 def courses_figure(
@@ -21,7 +31,7 @@ def courses_figure(
     colours: Mapping[str, str],
     label: str,
     epochs: int,
-    y_limits: Limits | None = None,
+    scale: Scale | None = None,
     bands: bool = True,
 ) -> Figure:
     """Medians along training as lines, ranges as bands; a single point is a dot with its range as an upright line.
@@ -32,12 +42,12 @@ def courses_figure(
         frame: of `course_frames.course_frame`.
         label: of the quantity; empty where a heading says it.
         epochs: the full length.
-        y_limits: the same for several figures; as the values want where it is not given.
+        scale: the same for several figures; as the values want where it is not given.
         bands: whether ranges are drawn; those of many arms that all reach far would hide each other.
     """
     figure, axes = panel()
     shown = frame[["median", "low", "high"] if bands else ["median"]].to_numpy(dtype=float)
-    if wants_log(shown if y_limits is None else np.array(y_limits)):
+    if wants_log(shown) if scale is None else scale.log:
         log_axis(axes, "y")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -52,24 +62,24 @@ def courses_figure(
             axes.fill_between(own["epoch"], own["low"], own["high"], color=colour, alpha=_BAND, lw=0, zorder=2)
         axes.plot(own["epoch"], own["median"], color=colour, lw=1.8, zorder=3)
     axes.set_xlim(0, epochs * 1.02)
-    if y_limits is not None:
-        axes.set_ylim(*y_limits)
+    if scale is not None:
+        axes.set_ylim(scale.low, scale.high)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("Epoch", color=INK, fontsize=FONT)
     axes.set_ylabel(label, color=INK, fontsize=FONT)
     return figure
 
 
-def common_limits(frames: pd.DataFrame) -> Limits | None:
-    """Bounds that hold every course of a block, with some air on a logarithmic scale; None without any."""
+def common_scale(frames: pd.DataFrame) -> Scale | None:
+    """A scale that holds every course of a block, with some air; None without any."""
     shown = frames[["low", "high"]].to_numpy(dtype=float)
     if not shown.size:
         return None
     low, high = float(shown.min()), float(shown.max())
     if wants_log(shown):
-        return low / 1.2, high * 1.2
+        return Scale(low / 1.2, high * 1.2, log=True)
     air = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
-    return low - air, high + air
+    return Scale(low - air, high + air, log=False)
 
 
 def batch_size_figure(

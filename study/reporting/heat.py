@@ -54,7 +54,8 @@ def map_svg(found: LayerMap, limits: Limits, label: str) -> Markup:
         if path:
             parts.append(f'<path d="{path}" fill="{FILL}" fill-opacity="{opacity(shade)}"/>')
     parts += [
-        f'<rect y="{row}" width="{columns}" height="1" fill="none" pointer-events="all"><title>{escape(name)}</title></rect>'
+        f'<rect y="{row}" width="{columns}" height="1" fill="none" pointer-events="all">'
+        f"<title>{escape(name)}</title></rect>"
         for row, name in enumerate(found.names)
     ]
     parts.append("</g>")

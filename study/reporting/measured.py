@@ -70,14 +70,14 @@ def layer_sections(
         if not ratios:
             continue
         label, epochs = block.block.label, block.block.epochs
-        limits = course_figures.common_limits(course_frames.course_frame(ratios))
+        scale = course_figures.common_scale(course_frames.course_frame(ratios))
         others = {name: _courses(runs, lambda own, name=name: layer_course(own, name)) for name, _ in OVERLAYS}  # type: ignore[misc]
         maps = {
             arm: drawn
             for arm, own in runs.items()
             if (drawn := next(filter(None, map(layer_map, own)), None)) is not None
         }
-        figures, scale = _maps(maps, label)
+        figures, map_scale = _maps(maps, label)
         found.append(
             BlockFigures(
                 label=label,
@@ -87,7 +87,7 @@ def layer_sections(
                         arm,
                         to_svg(
                             course_figures.courses_figure(
-                                course_frames.course_frame({arm: course}), colours, "LNR = LWN / LGN", epochs, limits
+                                course_frames.course_frame({arm: course}), colours, "LNR = LWN / LGN", epochs, scale
                             ),
                             f"Ratio of norms (LNR) over the layers of {arm} in {label} along training",
                         ),
@@ -97,7 +97,7 @@ def layer_sections(
                 ),
                 overlays=tuple(_overlays(OVERLAYS, others, colours, epochs, label, bands=False)),
                 maps=figures,
-                map_scale=scale,
+                map_scale=map_scale,
                 finals=_finals((("LNR", ratios), *((title, others[name]) for name, title in OVERLAYS))),
             )
         )

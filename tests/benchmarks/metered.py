@@ -93,9 +93,18 @@ def _cgroup() -> Iterator[_Group | None]:
         try:
             yield _Group(folder, usage, word, unit)
         finally:
-            folder.rmdir()
+            _remove(folder)
         return
     yield None
+
+
+def _remove(folder: Path) -> None:
+    """A group is busy until the last of its killed processes has been reaped."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            return
+        time.sleep(0.1)
 
 
 class _Sampler:

@@ -11,34 +11,21 @@ from pathlib import Path
 import pytest
 from scipy.stats import beta
 
-from study import console, plan
-from study.datasets import facts_of
+from study import console
 from study.home import StudyHome
 from study.load import SHIPPED, load_study, shipped_studies
 from study.names import DEFAULT_STUDY
 from study.plan import Plan, make_plan
 from study.records import COMPLETE, CONFIRM, FAILED
-from study.sections import ClaimSpec, DataSpec
+from study.sections import ClaimSpec
 from study.session import load_record
 from study.spec import Spec
-from trainables.data.sets import SetFacts
 
 NAMES = tuple(shipped_studies())
 TWINS = tuple(name for name in NAMES if name.endswith(console.TWIN_SUFFIX))
 FULL = tuple(name for name in NAMES if name not in (*TWINS, DEFAULT_STUDY))
 QUICK = "batch-variance-digits"  # a grid with diagnostics: the one that the ordinary tests run
 MOST_TWIN_SAMPLES = 2_500_000  # the default study plans 3.6 million and ends within four minutes on two cores
-IMAGENET = SetFacts(items=1_281_167, test_items=50_000, classes=1000, image_size=224, channels=3)
-
-
-@pytest.fixture(autouse=True)
-def _imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image folder is counted on the disk; here it is ImageNet, as published."""
-
-    def sizes(data: DataSpec) -> SetFacts:
-        return IMAGENET if data.name == "image_folder" else facts_of(data)
-
-    monkeypatch.setattr(plan, "facts_of", sizes)
 
 
 def load(name: str) -> tuple[Spec, Plan]:

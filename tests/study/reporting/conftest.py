@@ -32,10 +32,12 @@ def add_measurements() -> Callable[..., tuple[StudyRecord, dict[int, Trace]]]:
 
     def add(record: StudyRecord, target: float = 0.9) -> tuple[StudyRecord, dict[int, Trace]]:
         traces: dict[int, Trace] = {}
+        settings = record.spec["diagnostics"]
+        layers = isinstance(settings, dict) and bool(settings["layer_statistics"])
         trials = list(record.trials)
         for order, cell in enumerate(record.plan.cells):
             for trial in confirming(record, cell):
-                trace = _trace(trial, cell, order, target)
+                trace = _trace(trial, cell, order, target, layers)
                 traces[trial.number] = trace
                 place = next(place for place, other in enumerate(trials) if other.number == trial.number)
                 trials[place] = replace(trial, metrics={**trace.reports[-1], **trial.metrics})
@@ -44,7 +46,7 @@ def add_measurements() -> Callable[..., tuple[StudyRecord, dict[int, Trace]]]:
     return add
 
 
-def _trace(trial: TrialRecord, cell: Cell, order: int, target: float) -> Trace:
+def _trace(trial: TrialRecord, cell: Cell, order: int, target: float, layers: bool) -> Trace:
     rng = np.random.default_rng([trial.number, order])
     block = cell.block
     an_epoch = block.steps_per_epoch
@@ -80,7 +82,7 @@ def _trace(trial: TrialRecord, cell: Cell, order: int, target: float) -> Trace:
                 "target/seconds": reached["steps"] * block.batch_size / 5000.0,
             }
         reports.append(report)
-    return Trace(tuple(reports), _layers(trial.epochs, an_epoch, order, rng))
+    return Trace(tuple(reports), _layers(trial.epochs, an_epoch, order, rng) if layers else None)
 
 
 def _layers(epochs: int, an_epoch: int, order: int, rng: np.random.Generator) -> LayerTable:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from study.reporting.course_figures import batch_size_figure, common_limits, courses_figure, target_figure
+from study.reporting.course_figures import Scale, batch_size_figure, common_scale, courses_figure, target_figure
 from study.reporting.palette import arm_colours
 
 COLOURS = arm_colours(["lars", "tvlars"])
@@ -32,7 +32,7 @@ def test_medians_are_lines_and_ranges_bands() -> None:
 def test_the_scale_follows_the_values() -> None:
     wide = courses({"lars": [(1, 2, 1, 3), (2, 40, 2, 50)]})
     assert courses_figure(wide, COLOURS, "", 2).axes[0].get_yscale() == "log"
-    assert courses_figure(wide, COLOURS, "", 2, y_limits=(1, 10)).axes[0].get_yscale() == "linear"
+    assert courses_figure(wide, COLOURS, "", 2, scale=Scale(1, 10, log=False)).axes[0].get_yscale() == "linear"
     negative = courses({"lars": [(1, -2, -100, 3), (2, 40, 2, 50)]})
     assert courses_figure(negative, COLOURS, "", 2).axes[0].get_yscale() == "linear"
 
@@ -45,12 +45,20 @@ def test_a_single_measurement_is_a_dot() -> None:
     assert whisker.get_xydata().tolist() == [[12, 2], [12, 5]]
 
 
-def test_common_limits() -> None:
-    assert common_limits(courses({})) is None
-    assert common_limits(courses({"lars": [(1, 3, 1, 100)]})) == pytest.approx((1 / 1.2, 120))
-    assert common_limits(courses({"lars": [(1, 0, -10, 10)]})) == pytest.approx((-11, 11))
-    low, high = common_limits(courses({"lars": [(1, 0, 0, 0)]})) or (0, 0)
-    assert low < 0 < high
+def test_a_common_scale() -> None:
+    assert common_scale(courses({})) is None
+    wide = common_scale(courses({"lars": [(1, 3, 1, 100)]}))
+    assert wide is not None
+    assert (wide.low, wide.high, wide.log) == (pytest.approx(1 / 1.2), pytest.approx(120), True)
+    # The air below does not make a logarithmic scale of it.
+    assert common_scale(courses({"lars": [(1, 10, 2.4, 44)]})) == Scale(
+        pytest.approx(0.32), pytest.approx(46.08), False
+    )
+    flat = common_scale(courses({"lars": [(1, 0, 0, 0)]}))
+    assert flat is not None
+    assert flat.low < 0 < flat.high
+    figure = courses_figure(courses({"lars": [(1, 3, 1, 100), (2, 3, 1, 9)]}), COLOURS, "", 2, scale=wide)
+    assert figure.axes[0].get_ylim() == pytest.approx((1 / 1.2, 120))
 
 
 def test_runs_are_dots_and_the_guide_has_its_slope() -> None:
