@@ -194,6 +194,7 @@ class Coordinator:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {'failed' if final else 'crashed, tried again'}\n")
             file.write(traceback.rstrip() + "\n\n")
         reason = next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no message")
+        self._layers.pop(key, None)  # what is tried again begins at its checkpoint, and drops what comes after it
         fault = _CONFIG_ERROR.match(reason)
         if fault:
             self.fault = self.fault or f"{fault['what']} (said by trial {job.key})"

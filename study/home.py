@@ -146,7 +146,7 @@ class StudyHome:
             raise StudyError(f"{self.facts} cannot be read ({error}); restore it, or choose another name=") from None
 
     def write_facts(self, facts: dict[str, Any]) -> None:
-        write_atomically(self.facts, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        write_atomically(self.facts, json.dumps(facts, indent=1) + "\n")
 
 
 def _taken(file: IO[str]) -> bool:

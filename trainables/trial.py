@@ -107,22 +107,15 @@ def run_group(drive: Drive, plan: GroupPlan, *, name: str) -> None:
         WorkersLostError: workers were lost, and `plan.restarts` of them were replaced for the same order.
         TrainingFailedError: a worker raised; its traceback is among the mail.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="train-"
-    ) as scratch:  # Train wants a place for the checkpoints it never gets
+    failures = FailureConfig(max_failures=plan.restarts, controller_failure_limit=plan.restarts)
+    with tempfile.TemporaryDirectory(prefix="train-") as scratch:  # Train wants a place for checkpoints it never gets
         trainer = _GroupTrainer(
             _serve,
             train_loop_config={},
             scaling_config=ScalingConfig(
-                num_workers=plan.workers,
-                use_gpu=plan.bundle.get("GPU", 0) > 0,
-                resources_per_worker=dict(plan.bundle),
+                num_workers=plan.workers, use_gpu="GPU" in plan.bundle, resources_per_worker={**plan.bundle}
             ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=scratch,
-                failure_config=FailureConfig(max_failures=plan.restarts, controller_failure_limit=plan.restarts),
-            ),
+            run_config=RunConfig(name=name, storage_path=scratch, failure_config=failures),
         )
         trainer.drive = drive
         try:
@@ -148,14 +141,8 @@ def _train_in(
         report(epoch)
 
     try:
-        outcome = train(
-            config,
-            report_saved,
-            learn=learn,
-            record=record,
-            checkpoint_dir=folder.open(),
-            should_stop=should_stop,
-        )
+        place = folder.open()
+        outcome = train(config, report_saved, learn=learn, record=record, checkpoint_dir=place, should_stop=should_stop)
         if writes:
             folder.saved()
         return outcome

@@ -179,13 +179,17 @@ def test_a_twin_runs_to_its_report(name: str, tmp_path: Path) -> None:
     assert spec.question in report.replace("&#39;", "'")
     assert all(cell.name in report for cell in planned.cells)
     assert all(claim.id in report for claim in spec.claims)
+    sections = re.findall(r'<h2 id="(\w+)"', report)
+    assert ("grid" in sections) == planned.grid
     last = next(trial.metrics for trial in record.trials if trial.phase == CONFIRM and trial.state == COMPLETE)
     wanted = {
-        "layer_statistics": "layers/",
-        "curvature": "curvature/largest",
-        "sam_sharpness": "curvature/sam_sharpness",
-        "noise_scale": "noise/variance",
+        "layer_statistics": ("layers", "layers/lnr_median"),
+        "curvature": ("curvature", "curvature/largest"),
+        "sam_sharpness": ("curvature", "curvature/sam_sharpness"),
+        "noise_scale": ("noise", "noise/variance"),
+        "target_accuracy": ("target", "target/reached"),
     }
-    for key, metric in wanted.items():
+    for key, (section, metric) in wanted.items():
         if getattr(spec.diagnostics, key):
-            assert any(found.startswith(metric) for found in last)
+            assert section in sections
+            assert metric in last

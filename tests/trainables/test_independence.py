@@ -30,13 +30,13 @@ BLOCKED = """
 import sys
 for name in ("ray", "optuna", "mlflow", "sklearn", "pydantic"):
     sys.modules[name] = None  # as if it were not installed: find_spec gives None, import raises
-import json, optim, optim.registry, trainables.loop
+import json, optim, optim.registry, trainables.facts, trainables.loop
 from trainables.config import TrialConfig
 reports = []
 config = TrialConfig.from_dict(json.loads(sys.stdin.read()))
 outcome = trainables.loop.train(config, reports.append)
 try:
-    trainables.loop.describe(TrialConfig.from_dict({**config.to_dict(), "data": {"name": "digits"}}))
+    trainables.facts.describe(TrialConfig.from_dict({**config.to_dict(), "data": {"name": "digits"}}))
 except ImportError:
     print(json.dumps([outcome.status, len(reports), reports[-1]["train/loss"]]))
 

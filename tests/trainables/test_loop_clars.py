@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables import loop
+from trainables import facts, loop
 from trainables.config import DataConfig, TrialConfig
 from trainables.epoch import Hooks, Progress, train_epoch
 from trainables.facts import describe
@@ -38,11 +38,12 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     """Those that the loop builds."""
     built: list[Session] = []
 
-    def build(config: TrialConfig) -> Session:
-        built.append(build_session(config))
+    def build(config: TrialConfig, **options: Any) -> Session:
+        built.append(build_session(config, **options))
         return built[-1]
 
-    monkeypatch.setattr(loop, "build_session", build)
+    for module in (loop, facts):
+        monkeypatch.setattr(module, "build_session", build)
     return built
 
 
