@@ -141,9 +141,7 @@ def _state(record: StudyRecord, cell: Cell, search: Sequence[TrialRecord], confi
     if any(not trial.finished for trial in search):
         return SEARCHING
     plan = record.plan
-    if _settled(search) >= plan.repeats * cell.trials and (
-        _settled(confirm) >= plan.repeats * plan.confirm_seeds
-    ):
+    if _settled(search) >= plan.repeats * cell.trials and (_settled(confirm) >= plan.repeats * plan.confirm_seeds):
         return DONE
     if cell.name in record.stopped_cells:
         return STOPPED
