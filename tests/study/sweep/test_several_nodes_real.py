@@ -87,10 +87,11 @@ def test_trials_run_on_all_nodes_and_on_one_that_joins_late(
     monkeypatch.setattr(Coordinator, "start_job", join_and_count)
     with cluster(loopback.address) as on:
         assert on.given
-        sweep = small_on(on, "train.epochs=100", "search.trials=9", "search.method=random")
+        # long against the start of an actor: the first two still run when the late node's is up
+        sweep = small_on(on, "train.epochs=400", "search.trials=4", "search.method=random")
         records = sweep.run()
 
-    assert [record.state for record in records] == [COMPLETE] * 10
+    assert [record.state for record in records] == [COMPLETE] * 5
     assert len(loopback.list_all_nodes()) == 4
     assert len(set(raylets_of_trials.values())) == 3
     assert max(most) == 3  # as many at a time as there are CPUs: the limit grew with the cluster
