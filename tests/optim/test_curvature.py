@@ -285,7 +285,7 @@ def test_sam_sharpness_follows_the_mode(net, batch):
         ({"loss_function": lambda m, _: m.w}, r"shape \(\)"),
         ({"model": nn.ReLU()}, "requires_grad=True, but got none"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_illegal_arguments_are_refused(change, message):
     arguments = {"model": Vector(np.ones(3)), "loss_function": quadratic, "batch": torch.eye(3, dtype=torch.float64)}
