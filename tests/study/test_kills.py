@@ -78,9 +78,10 @@ class Killed:
         assert "Traceback" not in out, out
         self.kills.append(moment)
         # What the driver had started ends with it; Ray's agents try to tell the dead head of it for a minute first.
-        agents = [found for found in tree if found.is_running() and "Agent" in found.name()]
-        self.agents += agents
-        assert not living([found for found in tree if found not in agents], seconds=30)
+        deadline = time.monotonic() + 30
+        while others := [found for found in living(tree, seconds=0.2) if not is_agent(found)]:
+            assert time.monotonic() < deadline, others
+        self.agents += living(tree, seconds=0)
         return True
 
     def run(self) -> str:
@@ -116,6 +117,14 @@ class Killed:
         cells = self.words[2].count(",") + 1
         numbers = [int(word.partition("=")[2]) for word in self.words if "repeats" in word or "seeds" in word]
         return len(runs) >= cells * math.prod(numbers) and all(path.read_bytes().count(b"\n") >= 8 for path in runs)
+
+
+def is_agent(process: psutil.Process) -> bool:
+    """One of Ray's, by the title that it gives itself once it is up."""
+    try:
+        return "Agent" in process.name()
+    except psutil.Error:
+        return True  # gone meanwhile
 
 
 def living(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
