@@ -14,7 +14,7 @@ from ray.util import placement_group_table
 from study.coordinator import Coordinator
 from study.jobs import trial_config
 from study.plan import make_plan
-from study.records import COMPLETE
+from study.records import COMPLETE, RUNNING
 from study.search.ledger import Ledger
 from study.sweep.adapters import EventWire
 from study.sweep.engine import Cluster, cluster
@@ -77,21 +77,26 @@ def test_trials_run_on_all_nodes_and_on_one_that_joins_late(
     most: list[int] = []
     start = Coordinator.start_job
 
-    def join_and_count(self: Coordinator) -> Any:
-        if len(set(raylets_of_trials.values())) == 2 and len(loopback.list_all_nodes()) == 3:
-            loopback.add_node(num_cpus=1)
+    def count(self: Coordinator) -> Any:
         job = start(self)
         most.append(self.running())
         return job
 
-    monkeypatch.setattr(Coordinator, "start_job", join_and_count)
+    def join_or_end(self: Coordinator) -> bool:
+        used = len(set(raylets_of_trials.values()))
+        if used == 2 and len(loopback.list_all_nodes()) == 3:
+            loopback.add_node(num_cpus=1)
+        return used == 3
+
+    # endless trials, so that the first two still run when an actor of the late node is up; then the sweep ends
+    monkeypatch.setattr(Coordinator, "start_job", count)
+    monkeypatch.setattr(Coordinator, "stopping", join_or_end)
     with cluster(loopback.address) as on:
         assert on.given
-        # long against the start of an actor: the first two still run when the late node's is up
-        sweep = small_on(on, "train.epochs=400", "search.trials=4", "search.method=random")
+        sweep = small_on(on, "train.epochs=1000000", "search.trials=9", "search.method=random")
         records = sweep.run()
 
-    assert [record.state for record in records] == [COMPLETE] * 5
+    assert [record.state for record in records] == [RUNNING] * 3
     assert len(loopback.list_all_nodes()) == 4
     assert len(set(raylets_of_trials.values())) == 3
     assert max(most) == 3  # as many at a time as there are CPUs: the limit grew with the cluster
