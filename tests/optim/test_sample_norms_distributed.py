@@ -64,6 +64,7 @@ def worker(rank: int, folder: Path, reduction: str, mode: str) -> None:
         found.append((norms.latest.means, norms.latest.standard_errors))
     torch.save((found, [param.detach() for param in net.parameters()]), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
 def run_workers(folder: Path, *arguments: str) -> list:

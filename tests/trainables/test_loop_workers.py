@@ -81,6 +81,7 @@ def worker(rank: int, folder: Path) -> None:
         found = run_loop(config, folder / "checkpoints", job["stop_after"] if rank == 0 else 1)
     torch.save(found, folder / f"found-{rank}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
 def run_workers(folder: Path, config: TrialConfig, what: str, stop_after: int | None = None) -> Sequence[Any]:

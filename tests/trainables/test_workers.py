@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -51,6 +52,7 @@ def script(rank: int, folder: Path) -> None:
     }
     torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
 def test_two_processes(run_workers: Callable[..., list[Any]]) -> None:

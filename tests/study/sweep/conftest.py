@@ -154,6 +154,7 @@ train(TrialConfig.from_dict(json.load(open(folder + "/config.json"))), reports.a
 if rank == 0:
     json.dump(reports, open(folder + "/reports.json", "w"))
 dist.destroy_process_group()
+os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -250,3 +251,4 @@ if __name__ == "__main__":
     )
     torch.save(shared_run(shared_trial(workers=2)), place / f"{sys.argv[1]}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter

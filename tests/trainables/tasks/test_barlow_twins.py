@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -77,6 +78,7 @@ def script(rank: int, folder: Path) -> None:
     scores = [make_task().evaluate(evaluation(workers), split) for split in ("validation", "test")]
     torch.save({"one": step(workers, 1), "two": step(workers, 2), "scores": scores}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
 def reference(embeddings: np.ndarray[Any, Any], weight: float) -> float:

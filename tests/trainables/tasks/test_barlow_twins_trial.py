@@ -6,6 +6,7 @@ This file is also the workers' script.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -94,6 +95,7 @@ def script(rank: int, folder: Path) -> None:
     )
     torch.save(history(uncoupled_trial(workers=2, micro_batch_size=10)), folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
 @pytest.fixture(autouse=True)
