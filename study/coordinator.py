@@ -18,7 +18,7 @@ from study.interrupts import stop_requested
 from study.jobs import Job, trial_config
 from study.plan import Plan
 from study.progress import Progress
-from study.records import COMPLETE, DIVERGED, FAILED, PRUNED, SEARCH, STOPPED_BY_USER, Ending, TrialRecord
+from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, SEARCH, STOPPED_BY_USER, Ending, TrialRecord
 from study.rungs import Verdict
 from study.search.ledger import Ledger
 from study.spec import Spec
@@ -250,7 +250,8 @@ class Coordinator:
         kept = [self._home.layers(job.folder)] if self._spec.diagnostics.layer_statistics else []
         self._tracker.end_trial(job, ending, kept)
         self._progress.ended(job, ending)
-        self._settled.append((self._clock(), job))
+        if not (job.phase == CONFIRM and state == COMPLETE):  # a winner's models stay: its newest and its best
+            self._settled.append((self._clock(), job))
 
     def _drop_checkpoints(self, job: Job) -> None:
         self._storage.drop(job.folder)

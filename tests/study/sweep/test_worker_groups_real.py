@@ -100,7 +100,7 @@ def test_stopped_trials_leave_nothing(count: int, small: Callable[..., Any], eve
     assert eventually(lambda: ray.available_resources().get("CPU") == 2.0, 5)
     assert eventually(lambda: all(g["state"] == "REMOVED" for g in placement_group_table().values()), 5)
     assert eventually(lambda: not actors_of_trials(), 5), actors_of_trials()
-    assert not list(sweep.home.folder.glob("trials/*/checkpoints"))
+    assert not list(sweep.home.folder.glob("trials/*_t*/checkpoints"))
 
 
 def test_a_lost_worker_and_a_stop_change_nothing(
