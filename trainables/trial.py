@@ -174,9 +174,9 @@ def _train_order(order: Order, number: int, mailbox: Any, *, leader: bool) -> No
     def report(report: Report) -> None:
         nonlocal stopped_at_rung
         at_rung = int(report["epoch"]) in order.rungs
-        receipt = mailbox.deliver.remote(number, REPORT, dict(report), waits=at_rung)
-        if at_rung:
-            stopped_at_rung = receipt.future().result()
+        # waited for: what is told later must not come first
+        stopped = mailbox.deliver.remote(number, REPORT, dict(report), waits=at_rung).future().result()
+        stopped_at_rung = stopped_at_rung or (at_rung and stopped)
 
     def should_stop() -> bool:
         return stopped_at_rung or stop_asked.done()
