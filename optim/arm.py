@@ -10,6 +10,7 @@ import torch
 from optim.base import NON_NEGATIVE, POSITIVE, checked_number
 from optim.sample_norms import PerSampleNorms
 from optim.schedules import sigmoid_decay, warmup_cosine
+from optim.tvlars import TVLARS
 
 Hyperparameters = Mapping[str, float | int | str | bool]
 
@@ -173,7 +174,10 @@ class Arm:
         self._phi_in_optimizer = phi_in_optimizer
 
     def prepare_step(self, step: int) -> None:
-        """Set the learning rate of every group to its peak times the factor of this step."""
+        """Set the learning rate of every group to its peak times the factor of this step, and the time of phi.
+
+        So a step that is left out, as a gradient scaler does where one overflows, takes its time in every arm alike.
+        """
         factor = self.lr_factor(step)
         for group in self.optimizer.param_groups:
             lr = group["initial_lr"] * factor
@@ -181,6 +185,8 @@ class Arm:
                 group["lr"].fill_(lr)  # a compiled or captured step reads this very tensor
             else:
                 group["lr"] = lr
+        if isinstance(self.optimizer, TVLARS):
+            self.optimizer.set_time(step)
 
     def lr_factor(self, step: int) -> float:
         """The schedule on lr; 1 where phi acts inside of the optimizer."""

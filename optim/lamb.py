@@ -49,7 +49,7 @@ class LAMB(LayerWiseOptimizer):
         >>> optimizer = LAMB([weight], lr=0.1)
         >>> weight.sum().backward()
         >>> optimizer.step()
-        >>> round(float((weight - torch.tensor([[3.0, 4.0]])).norm()), 6)  # 0.1 * ||w||
+        >>> round(float((weight.detach() - torch.tensor([[3.0, 4.0]])).norm()), 6)  # 0.1 * ||w||
         0.5
     """
 

@@ -44,7 +44,7 @@ class LARS(LayerWiseOptimizer):
         >>> optimizer = LARS([weight], lr=1.0, trust_coefficient=0.1)
         >>> weight.sum().backward()
         >>> optimizer.step()
-        >>> round(float((weight - torch.tensor([[3.0, 4.0]])).norm()), 6)  # 0.1 * ||w||
+        >>> round(float((weight.detach() - torch.tensor([[3.0, 4.0]])).norm()), 6)  # 0.1 * ||w||
         0.5
     """
 

@@ -55,7 +55,7 @@ class TVLARS(LayerWiseOptimizer):
         >>> optimizer = TVLARS([weight], lr=1.0, trust_coefficient=0.1, **phi)
         >>> weight.sum().backward()
         >>> optimizer.step()
-        >>> round(float((weight - torch.tensor([[3.0, 4.0]])).norm()), 6)  # phi_0 * 0.1 * ||w||, phi_0 = 1/2
+        >>> round(float((weight.detach() - torch.tensor([[3.0, 4.0]])).norm()), 6)  # phi_0 * 0.1 * ||w||, phi_0 = 1/2
         0.25
     """
 
@@ -116,6 +116,12 @@ class TVLARS(LayerWiseOptimizer):
         for counter in counters.values():
             counter.add_(1)
         return loss
+
+    @torch.no_grad()
+    def set_time(self, step: int) -> None:
+        """Let the next step be the one of time t = `step`, where some were left out, as a gradient scaler does."""
+        for counter in self._counters().values():
+            counter.fill_(step)
 
     def _counters(self) -> dict[torch.device, Tensor]:
         """The step counter of each device, int64 of shape (), which its parameters share; a new one joins the others.

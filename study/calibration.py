@@ -10,7 +10,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,37 +54,57 @@ class Calibration:
     def most_device_hours(self) -> float:
         return sum(cost.most_device_hours for cost in self.cells)
 
+    @property
+    def hours_text(self) -> str:
+        """`most_device_hours` for a reader; those of a small study are not nothing."""
+        hours = self.most_device_hours
+        return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.1g}"
+
 
 def calibrate(spec: Spec, plan: Plan, *, seconds: float, device: str, say: Callable[[str], None]) -> Calibration:
     """Measure every cell, one after the other, with parameters from the middle of its space.
 
     A block's micro-batch is the largest half, quarter, ... of a worker's share of the batch that fits for each of its
-    arms; a given `train.micro_batch_size` is taken as it is.
+    arms; a given `train.micro_batch_size` is taken as it is. Of a GPU that trials share, each has its fraction. `auto`
+    is the CPU where the study's workers have no GPU.
 
     Raises:
         StudyError: a trial cannot run, or not even a micro-batch of two images fits.
     """
+    if device == "auto" and spec.resources.gpus_per_worker == 0:
+        device = "cpu"
     costs: list[CellCost] = []
     micro_batches: dict[str, int] = {}
-    facts: Mapping[str, Any] = {}
     for block in plan.blocks:
         cells = [cell for cell in plan.cells if cell.block is block]
-        micro = _first_micro_batch(spec, block)
-        found: dict[str, Mapping[str, Any]] = {}
-        while len(found) < len(cells):
-            for cell in cells:
-                if cell.name in found:
-                    continue
-                say(f"  {cell.name}: micro-batch {micro}")
-                config = _middle_config(spec, plan, cell, micro, device)
-                facts = run_measurement(config, seconds)
-                if not _fits(facts):
-                    micro, found = _smaller(spec, block, cell, micro), {}
-                    break
-                found[cell.name] = facts
+        micro, found = _measured_block(spec, plan, block, cells, seconds, device, say)
         micro_batches[block.label] = micro
-        costs += [_cost(spec, plan, cell, micro, found[cell.name]) for cell in cells]
-    return Calibration(str(facts["device"]), int(facts["device_memory_bytes"]), micro_batches, tuple(costs))
+        costs += [_cost(spec, plan, cell, micro, facts) for cell, facts in zip(cells, found, strict=True)]
+    return Calibration(str(found[-1]["device"]), int(found[-1]["device_memory_bytes"]), micro_batches, tuple(costs))
+
+
+def _measured_block(
+    spec: Spec,
+    plan: Plan,
+    block: Block,
+    cells: Sequence[Cell],
+    seconds: float,
+    device: str,
+    say: Callable[[str], None],
+) -> tuple[int, list[Mapping[str, Any]]]:
+    """The largest micro-batch that fits all cells, and what each of them costs with it."""
+    micro = _first_micro_batch(spec, block)
+    while True:
+        found = []
+        for cell in cells:
+            say(f"  {cell.name}: micro-batch {micro}")
+            facts = run_measurement(_middle_config(spec, plan, cell, micro, device), seconds)
+            if not _fits(spec, facts):
+                micro = _smaller(spec, cell, micro)
+                break
+            found.append(facts)
+        else:
+            return micro, found
 
 
 def run_measurement(config: TrialConfig, seconds: float) -> Mapping[str, Any]:
@@ -164,8 +184,14 @@ def middle(dimension: Dimension) -> Value:
 
 def _middle_config(spec: Spec, plan: Plan, cell: Cell, micro: int, device: str) -> TrialConfig:
     params = {name: middle(dimension) for name, dimension in cell.dimensions.items() if not dimension.when}
+    if "batch_size" in params:  # the largest one needs the most memory
+        params["batch_size"] = _largest(cell.dimensions["batch_size"])
     config = trial_config(spec, plan, Job(0, cell, 0, SEARCH, 0, params, seed=0))
     return dataclasses.replace(config, micro_batch_size=min(micro, config.batch_size), device=device)
+
+
+def _largest(dimension: Dimension) -> int:
+    return int(max(map(int, dimension.values)) if isinstance(dimension, Choice) else dimension.high)
 
 
 def _first_micro_batch(spec: Spec, block: Block) -> int:
@@ -174,7 +200,7 @@ def _first_micro_batch(spec: Spec, block: Block) -> int:
     return min(share, LARGEST_AUTOMATIC_MICRO_BATCH * 16) if given == "auto" else min(share, given)
 
 
-def _smaller(spec: Spec, block: Block, cell: Cell, micro: int) -> int:
+def _smaller(spec: Spec, cell: Cell, micro: int) -> int:
     if spec.train.micro_batch_size != "auto":
         raise StudyError(
             f"train.micro_batch_size {micro} does not fit into memory for {cell.name}; lower it, or leave it out"
@@ -184,8 +210,10 @@ def _smaller(spec: Spec, block: Block, cell: Cell, micro: int) -> int:
     return max(2, -(-micro // 2))
 
 
-def _fits(facts: Mapping[str, Any]) -> bool:
-    return bool(facts["fits"]) and facts["memory_bytes"] <= MOST_OF_MEMORY * facts["device_memory_bytes"]
+def _fits(spec: Spec, facts: Mapping[str, Any]) -> bool:
+    gpus = spec.resources.gpus_per_worker
+    share = gpus if facts["device"] != "cpu" and not isinstance(gpus, str) and 0 < gpus < 1 else 1.0
+    return bool(facts["fits"]) and facts["memory_bytes"] <= MOST_OF_MEMORY * share * facts["device_memory_bytes"]
 
 
 def _cost(spec: Spec, plan: Plan, cell: Cell, micro: int, facts: Mapping[str, Any]) -> CellCost:

@@ -18,9 +18,10 @@ import torch
 
 from trainables.clock import Stopwatch
 from trainables.config import TrialConfig
-from trainables.epoch import accumulate_gradient
+from trainables.epoch import accumulate_gradient, take_step
 from trainables.evaluation import Evaluation
-from trainables.isolation import isolated, resolve_device
+from trainables.isolation import device_name, isolated, resolve_device
+from trainables.memory import is_memory_error
 from trainables.session import Session, build_session
 from trainables.totals import Totals
 from trainables.workers import Workers
@@ -60,8 +61,10 @@ def measure(config: TrialConfig, seconds: float) -> Measurement:
             # the others' part is theirs: nothing is sent
             session = dataclasses.replace(shared, workers=Workers())
             return _measured(session, shared.workers.size, seconds)
-    except torch.OutOfMemoryError:
-        return Measurement(fits=False, device=_device_name(device), device_memory_bytes=_memory_of(device))
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
+        return Measurement(fits=False, device=device_name(device), device_memory_bytes=_memory_of(device))
 
 
 def _measured(session: Session, workers: int, seconds: float) -> Measurement:
@@ -77,7 +80,7 @@ def _measured(session: Session, workers: int, seconds: float) -> Measurement:
     step_seconds = stopwatch.seconds() / steps
     return Measurement(
         fits=True,
-        device=_device_name(device),
+        device=device_name(device),
         memory_bytes=_peak_memory(device),
         device_memory_bytes=_memory_of(device),
         step_seconds=step_seconds,
@@ -91,9 +94,7 @@ def _step(session: Session, order: torch.Tensor, micro_batches: int, step: int) 
     chunks = order.tensor_split(micro_batches)
     read = session.splits.train.batches(chunks)
     accumulate_gradient(session, 1, chunks, read, Totals(session.device), lambda: None)
-    session.arm.prepare_step(step)
-    session.scaler.step(session.arm.optimizer)
-    session.scaler.update()
+    take_step(session, step)
 
 
 def _evaluation_seconds(session: Session) -> float:
@@ -111,15 +112,17 @@ def _evaluation_seconds(session: Session) -> float:
     return stopwatch.seconds() * evaluation.items("validation") / max(images, 1)
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def _memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return int(next(line for line in file if line.startswith("MemAvailable")).split()[1]) * 1024
+    # what this process holds is not available, but is the trial's
+    return _bytes_of("/proc/meminfo", "MemAvailable") + _bytes_of("/proc/self/status", "VmRSS")
+
+
+def _bytes_of(path: str, name: str) -> int:
+    """A line of one of the kernel's tables, in bytes."""
+    with open(path, encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith(f"{name}:")).split()[1]) * 1024
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -130,7 +133,10 @@ def _peak_memory(device: torch.device) -> int:
 
 def _main() -> None:
     request = json.load(sys.stdin)
-    answer = measure(TrialConfig.from_dict(request["config"]), request["seconds"])
+    try:
+        answer = measure(TrialConfig.from_dict(request["config"]), request["seconds"])
+    except ValueError as error:  # a config that cannot be trained: a sentence for the study's author
+        sys.exit(str(error))
     json.dump(dataclasses.asdict(answer), sys.stdout)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from trainables.session import Session
 from trainables.tasks import CoupledTask
 from trainables.tasks.coupled import coupled_gradient
 from trainables.totals import Totals
+
+_Images = tuple[Tensor, Tensor]  # raw, with their labels
+_Read = Iterator[_Images]
 
 
 @dataclass
@@ -80,9 +84,7 @@ def train_epoch(session: Session, epoch: int, progress: Progress, hooks: Hooks) 
             if device.type == "cpu" or hooks.look():
                 require_finite_losses(losses[seen : index + 1], first_step + seen, progress)
                 seen = index + 1
-            session.arm.prepare_step(progress.step)
-            session.scaler.step(session.arm.optimizer)
-            session.scaler.update()
+            take_step(session, progress.step)
             norms = session.arm.sample_norms
             if norms is not None and norms.mode == "subset" and norms.latest is not None:
                 progress.norm_errors.append(norms.latest.relative_standard_error())
@@ -101,7 +103,7 @@ def accumulate_gradient(
     session: Session,
     epoch: int,
     chunks: Sequence[Tensor],
-    read: Iterator[tuple[Tensor, Tensor]],
+    read: _Read,
     totals: Totals,
     poll: Callable[[], None],
 ) -> Tensor:
@@ -116,27 +118,33 @@ def accumulate_gradient(
         poll: called before each micro-batch.
     """
     session.arm.optimizer.zero_grad()
+    arriving = _arriving(chunks, read, poll)
     if isinstance(session.task, CoupledTask):
-        loss = _coupled(session, session.task, epoch, chunks, read, totals, poll)
+        loss = _coupled(session, session.task, epoch, arriving, totals)
     else:
-        loss = _separable(session, epoch, chunks, read, totals, poll)
+        loss = _separable(session, epoch, arriving, totals)
     return average_gradients(session.model.parameters(), loss, session.workers)
 
 
-def _separable(
-    session: Session,
-    epoch: int,
-    chunks: Sequence[Tensor],
-    read: Iterator[tuple[Tensor, Tensor]],
-    totals: Totals,
-    poll: Callable[[], None],
-) -> Tensor:
-    loss = torch.zeros((), device=session.device)
+def take_step(session: Session, step: int) -> None:
+    """Let the optimizer use the gradients, with the learning rate of this step (from 0 over all epochs)."""
+    session.arm.prepare_step(step)
+    session.scaler.step(session.arm.optimizer)
+    session.scaler.update()
+
+
+def _arriving(chunks: Sequence[Tensor], read: _Read, poll: Callable[[], None]) -> Iterator[tuple[Tensor, _Images]]:
+    """Places of each micro-batch with its raw images and labels."""
     for places in chunks:
         poll()
-        images, labels = next(read)
-        if not len(places):  # this worker has fewer samples than others have micro-batches
-            continue
+        images = next(read)
+        if len(places):  # a worker may have fewer samples than others have micro-batches
+            yield places, images
+
+
+def _separable(session: Session, epoch: int, arriving: Iterable[tuple[Tensor, _Images]], totals: Totals) -> Tensor:
+    loss = torch.zeros((), device=session.device)
+    for places, (images, labels) in arriving:
         views = session.views(images, places, epoch)
         with session.autocast():
             measured = session.task.loss(session.network, views, labels)
@@ -150,32 +158,18 @@ def _separable(
 
 
 def _coupled(
-    session: Session,
-    task: CoupledTask,
-    epoch: int,
-    chunks: Sequence[Tensor],
-    read: Iterator[tuple[Tensor, Tensor]],
-    totals: Totals,
-    poll: Callable[[], None],
+    session: Session, task: CoupledTask, epoch: int, arriving: Iterable[tuple[Tensor, _Images]], totals: Totals
 ) -> Tensor:
-    def views_of(images: Tensor, places: Tensor) -> Callable[[], Sequence[Tensor]]:
-        return lambda: session.views(images, places, epoch)
-
-    micro_batches = []
-    for places in chunks:
-        poll()
-        images, _ = next(read)
-        if len(places):
-            micro_batches.append(views_of(images, places))
+    here = [(places, images) for places, (images, _) in arriving]
     measured = coupled_gradient(
         task,
         session.network,
-        micro_batches,
+        [partial(session.views, images, places, epoch) for places, images in here],
         session.workers,
         autocast=session.autocast,
         scale=session.scaler.scale,
     )
-    totals.add(measured, sum(len(places) for places in chunks))
+    totals.add(measured, sum(len(places) for places, _ in here))
     return measured["loss"].detach()
 
 

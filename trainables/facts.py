@@ -8,7 +8,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.efficiency import flops_per_sample, peak_flops
-from trainables.isolation import isolated, resolve_device
+from trainables.isolation import device_name, isolated, resolve_device
 from trainables.session import Session, build_session
 from trainables.workers import Workers
 
@@ -29,7 +29,7 @@ def facts_of(session: Session) -> Facts:
     config, device = session.config, session.device
     arm, splits, last = session.arm, session.splits, session.total_steps - 1
     micro_batch = -(-session.largest_share // session.micro_batches)
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    name = device_name(device)
     facts: Facts = {
         "parameters": sum(parameter.numel() for parameter in session.model.parameters()),
         "steps_per_epoch": session.steps_per_epoch,
@@ -43,7 +43,7 @@ def facts_of(session: Session) -> Facts:
         "validation_items": len(splits.validation),
         "test_items": len(splits.test),
         "classes": splits.classes,
-        "device": device_name,
+        "device": name,
         "workers": session.workers.size,
         "precision": config.precision,
         "compiled": str(session.network is not session.model).lower(),
@@ -61,7 +61,7 @@ def facts_of(session: Session) -> Facts:
         facts["sample_norms"] = arm.sample_norms.mode
         if arm.sample_norms.mode == "subset":
             facts["norm_samples"] = arm.sample_norms.subset_size  # of every micro-batch
-    peak = peak_flops(device_name, config.precision)
+    peak = peak_flops(name, config.precision)
     if peak is not None:
         facts |= {"peak_flops": peak, "flops_per_sample": flops_per_sample(session)}
     return facts

@@ -68,7 +68,7 @@ class Mailbox:
 
     async def give(self, order: Order) -> int:
         """The trial's next order; returns its number."""
-        self._stop.set()  # whoever still waits for the order before
+        await self.ask_stop()  # whoever still waits for the order before
         self._number += 1
         self._order = order
         self._mail = []

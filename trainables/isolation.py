@@ -30,6 +30,11 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if available else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """What a device is called: a GPU by its model, the CPU as cpu."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 @contextmanager
 def isolated(device: torch.device) -> Iterator[None]:
     """Torch's global state as a fresh process has it, put back afterwards whatever happens.

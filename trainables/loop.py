@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import torch
 
 from trainables.checkpoint import CheckpointStore
 from trainables.clock import Moments
@@ -20,6 +18,7 @@ from trainables.epoch import Hooks, Progress, train_epoch
 from trainables.facts import Facts, facts_of, utilisation
 from trainables.isolation import isolated, resolve_device
 from trainables.measure import DivergedError, evaluate, require_finite_parameters, training_scores, worst_scores
+from trainables.memory import memory_advice
 from trainables.session import Session, build_session
 
 Report = dict[str, float]
@@ -41,10 +40,6 @@ class Outcome:
     epochs: int
     reason: str | None
     report: Report
-
-
-class MemoryAdviceError(RuntimeError):
-    """The device's memory is not enough for the block's micro-batch."""
 
 
 class _StopRequestedError(Exception):
@@ -103,7 +98,13 @@ def train(
     is not enough, and whatever `report` raises.
     """
     device = resolve_device(config.device)
-    with isolated(device), closing(build_session(config)) as session:
+    with isolated(device), ExitStack() as stack:
+        with memory_advice(
+            f"model {config.model} with its data, {config.data.name},",
+            device,
+            "end what else fills it, or take a device with more; a smaller micro-batch would not help",
+        ):
+            session = stack.enter_context(closing(build_session(config)))
         store = None
         if checkpoint_dir is not None:
             store = CheckpointStore(
@@ -112,14 +113,13 @@ def train(
                 every_epochs=config.checkpoint_every_epochs,
                 keep=config.keep_checkpoints,
             )
-        try:
+        with memory_advice(
+            f"a micro-batch of {config.micro_batch_size} images",
+            device,
+            "lower train.micro_batch_size for the whole block (`python -m study.calibrate` finds it); it is never "
+            "changed in a running study",
+        ):
             return _run(session, report, learn, Diagnostics(session, record), store, should_stop)
-        except torch.OutOfMemoryError as error:
-            raise MemoryAdviceError(
-                f"a micro-batch of {config.micro_batch_size} images does not fit into the memory of the "
-                f"{session.device.type} device ({str(error).splitlines()[0]}): lower train.micro_batch_size for the "
-                "whole block (`python -m study.calibrate` finds it); it is never changed in a running study"
-            ) from error
 
 
 def _run(

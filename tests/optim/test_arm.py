@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim import CLARS, TVLARS, Arm, PerSampleNorms, PhiKnobs, tvlars_matching, warmup_cosine
+from optim import CLARS, TVLARS, Arm, PerSampleNorms, PhiKnobs, build_arm, tvlars_matching, warmup_cosine
 
 
 @settings(deadline=None)
@@ -89,3 +89,19 @@ def test_prepare_step_sets_numbers_and_fills_tensors(kind):
     arm.prepare_step(3)
     assert float(optimizer.param_groups[0]["lr"]) == 0.5
     assert kind == "number" or optimizer.param_groups[0]["lr"] is lr
+
+
+@pytest.mark.parametrize("name", ["tvlars", "lars_sigmoid"])
+def test_a_step_that_is_left_out_takes_its_time(name):
+    weight = torch.nn.Parameter(torch.full((2, 2), 3.0, dtype=torch.float64))
+    knobs = {"decay_epochs": 1.0, "delay_epochs": 0.5, "momentum": 0.0, "trust_coefficient": 0.1}
+    arm = build_arm(name, [("weight", weight)], lr=0.5, steps_per_epoch=4, total_steps=8, hyperparameters=knobs)
+    for step in range(8):
+        before = weight.detach().clone()
+        weight.grad = torch.ones_like(weight)
+        arm.prepare_step(step)
+        if step in (0, 1, 5):  # as a gradient scaler does where one overflows
+            continue
+        arm.optimizer.step()
+        moved = (weight.detach() - before).norm() / before.norm()
+        assert float(moved) == pytest.approx(0.1 * arm.lr_effective(step), rel=1e-9)

@@ -13,7 +13,15 @@ import pytest
 
 from search_spaces import Choice, Float, Int
 from study import calibration
-from study.calibration import calibrate, middle, read_calibration, with_micro_batches, write_calibration
+from study.calibration import (
+    Calibration,
+    CellCost,
+    calibrate,
+    middle,
+    read_calibration,
+    with_micro_batches,
+    write_calibration,
+)
 from study.errors import StudyError
 from study.home import StudyHome
 from study.jobs import Job, trial_config
@@ -31,12 +39,12 @@ def quiet(text: str) -> None:
 
 
 @pytest.fixture
-def memory_grows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def memory_grows(monkeypatch: pytest.MonkeyPatch) -> list[TrialConfig]:
     """A device of 10 GiB where an image of a micro-batch takes 0.1 GiB, twice that for lars. Records the asking."""
-    asked: list[tuple[str, int]] = []
+    asked: list[TrialConfig] = []
 
     def fake(config: TrialConfig, seconds: float) -> Mapping[str, Any]:
-        asked.append((config.arm, config.micro_batch_size))
+        asked.append(config)
         needed = config.micro_batch_size * GIB // (5 if config.arm == "lars" else 10)
         answer = {
             "fits": needed <= 10 * GIB,
@@ -50,15 +58,14 @@ def memory_grows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return asked
 
 
-def test_a_block_takes_the_largest_that_fits_every_arm(
-    make_spec: MakeSpec, memory_grows: list[tuple[str, int]]
-) -> None:
+def test_a_block_takes_the_largest_that_fits_every_arm(make_spec: MakeSpec, memory_grows: list[TrialConfig]) -> None:
     spec = make_spec(arms=["sgd", "lars"], train={"epochs": 9, "batch_size": [64, 128]})
     plan = make_plan(spec)
     found = calibrate(spec, plan, seconds=1.0, device="cpu", say=quiet)
     # sgd fits with 64 images (6.4 of 8.5 GiB), lars with 32 alone: then both are timed at 32
     assert found.micro_batches == {"B64": 32, "B128": 32}
-    assert memory_grows[:4] == [("sgd", 64), ("lars", 64), ("sgd", 32), ("lars", 32)]
+    asked = [(config.arm, config.micro_batch_size) for config in memory_grows[:4]]
+    assert asked == [("sgd", 64), ("lars", 64), ("sgd", 32), ("lars", 32)]
     cost = found.cells[0]
     assert (cost.cell, cost.micro_batch_size, cost.trial_seconds) == ("sgd/B64", 32, 18.0)
     trials = spec.search.trials + spec.confirm.seeds
@@ -66,17 +73,39 @@ def test_a_block_takes_the_largest_that_fits_every_arm(
     assert found.most_device_hours == pytest.approx(4 * cost.most_device_hours)
 
 
-def test_a_given_micro_batch_that_does_not_fit_is_refused(
-    make_spec: MakeSpec, memory_grows: list[tuple[str, int]]
-) -> None:
+def test_a_given_micro_batch_that_does_not_fit_is_refused(make_spec: MakeSpec, memory_grows: list[TrialConfig]) -> None:
     spec = make_spec(arms=["lars"], train={"epochs": 9, "batch_size": 128, "micro_batch_size": 100})
     with pytest.raises(StudyError, match="micro_batch_size 100 does not fit into memory for lars/B128; lower it"):
         calibrate(spec, make_plan(spec), seconds=1.0, device="cpu", say=quiet)
 
 
-def test_it_is_kept_for_this_very_study(
-    make_spec: MakeSpec, memory_grows: list[tuple[str, int]], tmp_path: Path
+def test_trials_that_share_a_gpu_have_their_fraction_each(make_spec: MakeSpec, memory_grows: list[TrialConfig]) -> None:
+    spec = make_spec(
+        arms=["sgd"], train={"epochs": 9, "batch_size": 64}, resources={"gpus_per_worker": 0.5, "workers": 1}
+    )
+    found = calibrate(spec, make_plan(spec), seconds=1.0, device="cuda", say=quiet)
+    assert found.micro_batches == {"B64": 32}  # 3.2 of 4.25 GiB; 64 images would take 6.4
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, "cpu"), ("auto", "auto"), (1, "auto")])
+def test_a_study_without_gpus_is_measured_on_the_cpu(
+    make_spec: MakeSpec, memory_grows: list[TrialConfig], gpus: object, expected: str
 ) -> None:
+    spec = make_spec(arms=["sgd"], resources={"gpus_per_worker": gpus})
+    calibrate(spec, make_plan(spec), seconds=1.0, device="auto", say=quiet)
+    assert {config.device for config in memory_grows} == {expected}
+
+
+def test_a_searched_batch_size_is_measured_at_its_largest(make_spec: MakeSpec, memory_grows: list[TrialConfig]) -> None:
+    spec = make_spec(
+        arms=["sgd"], train={"epochs": 9, "batch_size": 128}, space={"all": {"batch_size": {"values": [16, 128, 32]}}}
+    )
+    found = calibrate(spec, make_plan(spec), seconds=1.0, device="cpu", say=quiet)
+    assert [(config.batch_size, config.micro_batch_size) for config in memory_grows] == [(128, 128), (128, 64)]
+    assert list(found.micro_batches.values()) == [64]
+
+
+def test_it_is_kept_for_this_very_study(make_spec: MakeSpec, memory_grows: list[TrialConfig], tmp_path: Path) -> None:
     spec, place = make_spec(arms=["lars"]), StudyHome(tmp_path, "study")
     assert read_calibration(place, spec) is None
     place.create()
@@ -93,6 +122,12 @@ def test_the_plan_takes_it_up(make_spec: MakeSpec) -> None:
     assert plan.blocks[0].micro_batch_size == 16
     assert {cell.block.micro_batch_size for cell in plan.cells} == {16}
     assert all(cell.block is plan.blocks[0] for cell in plan.cells)
+
+
+@pytest.mark.parametrize(("hours", "text"), [(1047.0, "1,047.00"), (0.5, "0.50"), (0.0026, "0.003")])
+def test_hours_of_a_small_study_are_not_nothing(hours: float, text: str) -> None:
+    cost = CellCost("lars/B64", 64, 1.0, 1.0, 1, 1.0, hours)
+    assert Calibration("cpu", GIB, {}, (cost,)).hours_text == text
 
 
 def test_middles() -> None:
@@ -121,5 +156,5 @@ def test_a_trial_that_cannot_run_says_why(make_spec: MakeSpec) -> None:
     plan = make_plan(spec)
     params = {name: middle(dimension) for name, dimension in plan.cells[0].dimensions.items()}
     config = trial_config(spec, plan, Job(0, plan.cells[0], 0, SEARCH, 0, params, seed=0))
-    with pytest.raises(StudyError, match=r"a trial of lars cannot run: .*ConfigError: model must be one of"):
+    with pytest.raises(StudyError, match=r"^a trial of lars cannot run: model must be one of .* got 'resnet9'"):
         calibration.run_measurement(dataclasses.replace(config, model="resnet9"), 0.1)

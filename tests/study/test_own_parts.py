@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import study
 from study.errors import StudyError
@@ -19,6 +21,7 @@ from study.records import CONFIRM
 from study.spec import Spec
 from trainables.config import TrialConfig
 from trainables.loop import Report, train
+from trainables.tasks import TaskFacts
 
 EXAMPLES = Path(study.__file__).parent / "docs" / "examples"
 
@@ -65,6 +68,16 @@ def test_their_spaces_are_searched_and_their_training_learns() -> None:
     assert train(config, reports.append).status == "complete"
     assert reports[-1]["test/accuracy"] > 0.9
     assert reports[-1]["lr_effective"] == pytest.approx(0.01 / 96)  # linear over 12 epochs of 8 steps, to the last
+
+
+def test_the_task_smooths_labels_as_the_study_asks() -> None:
+    spec_of()  # imports it
+    logits, labels = torch.tensor([[2.0, -1.0, 0.5, 0.0]]), torch.tensor([2])
+    task = sys.modules["own_task"].OneHot(TaskFacts(4, label_smoothing=0.2, options={"temperature": 2.0}))
+    targets, chances = np.array([0.05, 0.05, 0.85, 0.05]), 1 / (1 + np.exp(-logits[0].double().numpy() / 2))
+    expected = -(targets * np.log(chances) + (1 - targets) * np.log(1 - chances)).mean()
+    found = task.loss(torch.nn.Identity(), [logits], labels)
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_examples_are_as_short_as_the_readme_says() -> None:

@@ -19,6 +19,7 @@ from trainables.measure import DivergedError, evaluate
 from trainables.session import Session, build_session
 from trainables.tasks import Classification, TaskFacts
 from trainables.totals import Totals
+from trainables.workers import Workers
 
 Make = Callable[..., TrialConfig]
 CPU = torch.device("cpu")
@@ -208,3 +209,21 @@ def test_a_late_look_names_the_same_step() -> None:
     with pytest.raises(DivergedError, match="train/loss is inf"):
         require_finite_losses(torch.tensor([1.0, torch.inf, torch.nan]), 10, progress)
     assert progress.step == 11
+
+
+def test_what_a_model_draws_differs_from_worker_to_worker(
+    make_config: Make, write_module: Callable[[str], str]
+) -> None:
+    module = write_module(
+        "from torch import nn\n"
+        "def net(channels, classes, size):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(channels * size**2, classes))\n"
+    )
+
+    def loss(rank: int) -> float:
+        session = build_session(make_config("sgd", model=f"{module}:net"))
+        # the same share of the data: nothing but the masks can differ
+        return train_epoch(dataclasses.replace(session, workers=Workers(rank)), 1, Progress(), HOOKS).read()[0]
+
+    assert loss(0) == loss(0)
+    assert loss(0) != loss(1)

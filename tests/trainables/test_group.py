@@ -90,6 +90,12 @@ def test_a_stop_belongs_to_its_order() -> None:
         await box.wait_for_stop(first)  # over: no rank may train it any more
         assert await box.deliver(first, REPORT, {"epoch": 9.0}) is True
         assert await box.collect(0.01) == []
-        waiting.cancel()
+        # A rank that was left at a rung of the order before: it is over for it too.
+        at_rung = asyncio.create_task(box.deliver(second, REPORT, {"epoch": 2.0}, waits=True))
+        await asyncio.sleep(0.01)
+        assert not at_rung.done()
+        await box.give(order("c"))
+        assert await asyncio.wait_for(at_rung, 5) is True
+        await waiting
 
     asyncio.run(talk())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from torch import nn
 
 from trainables import models
 from trainables.config import ConfigError, DataConfig, TrialConfig
-from trainables.epoch import accumulate_gradient
-from trainables.isolation import isolated
+from trainables.epoch import Hooks, Progress, accumulate_gradient, train_epoch
+from trainables.isolation import generator, isolated
 from trainables.loop import TIMING_KEYS, Report, train
 from trainables.session import build_session
 from trainables.totals import Totals
@@ -56,6 +57,15 @@ def step_gradients(config: TrialConfig) -> dict[str, Any]:
     return {"loss": loss, "gradients": gradients, "norms": norms, "measured": [mean, counts["correct"]]}
 
 
+def buffers_after_an_epoch(config: TrialConfig) -> dict[str, torch.Tensor]:
+    with isolated(torch.device("cpu")):
+        session = build_session(config)
+        train_epoch(session, 1, Progress(), Hooks())
+        found = dict(session.model.named_buffers())
+        session.close()
+    return found
+
+
 def run_loop(config: TrialConfig, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     reports: list[Report] = []
     outcome = train(
@@ -76,6 +86,8 @@ def worker(rank: int, folder: Path) -> None:
     config = TrialConfig.from_dict(job["config"])
     if job["what"] == "gradients":
         found = step_gradients(config)
+    elif job["what"] == "buffers":
+        found = buffers_after_an_epoch(config)
     else:
         # only the first worker's word counts
         found = run_loop(config, folder / "checkpoints", job["stop_after"] if rank == 0 else 1)
@@ -169,6 +181,23 @@ def test_batchnorm_nets_learn_alike_and_evaluate_one_model(make_config: Make, tm
     assert theirs > 0.8
     # 360 images: a standard error of 1.5 points or less each
     assert abs(ours - theirs) < 0.06
+
+
+def test_running_statistics_are_the_mean_over_the_workers(make_config: Make, tmp_path: Path) -> None:
+    """One step on all 120 images, 60 a worker: half of each one's statistics, in its own BatchNorm."""
+    config = make_config("sgd", batch_size=120, micro_batch_size=60, augmentation="none", workers=WORKERS)
+    first, second = run_workers(tmp_path, config, "buffers")
+    assert all(torch.equal(buffer, second[name]) for name, buffer in first.items())
+    session = build_session(dataclasses.replace(config, workers=1))
+    order = torch.randperm(120, generator=generator(config.seed, "order", 1))
+    ((images, _),) = session.splits.train.batches([order])
+    with torch.no_grad():
+        channels = session.model.get_submodule("stem.0")(session.clean(images)).transpose(0, 1)
+    halves = [half.flatten(1) for half in channels.tensor_split(2, dim=1)]
+    mean = torch.stack([half.mean(dim=1) for half in halves]).mean(dim=0)
+    variance = torch.stack([half.var(dim=1) for half in halves]).mean(dim=0)
+    torch.testing.assert_close(first["stem.1.running_mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(first["stem.1.running_var"], 0.9 + 0.1 * variance, rtol=1e-4, atol=1e-6)
 
 
 def test_divergence_ends_both_at_the_same_step(make_config: Make, tmp_path: Path) -> None:

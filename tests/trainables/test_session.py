@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,14 @@ def test_weights_are_channels_last(make_config: Make) -> None:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 4:
             assert parameter.is_contiguous(memory_format=torch.channels_last), name
+
+
+def test_evaluation_sees_the_middle_of_larger_images(make_config: Make) -> None:
+    session = build_session(make_config())
+    smaller = replace(session, splits=replace(session.splits, image_shape=(1, 6, 6)))
+    images, _ = next(iter(session.splits.train.batches([torch.arange(5)])))
+    assert images.shape == (5, 1, 8, 8)
+    assert torch.equal(smaller.clean(images), session.splits.normalisation(images[..., 1:7, 1:7]))
 
 
 def test_bf16_is_a_matter_of_the_forward_pass(make_config: Make) -> None:

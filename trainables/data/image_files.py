@@ -59,11 +59,16 @@ class ImageFiles:
         return images
 
     def stats(self) -> npt.NDArray[np.int64]:
-        """(items, 2): bytes and time of the last change, in nanoseconds."""
+        """(items, 2): bytes and time of the last change, in nanoseconds. Raises ConfigError naming a dead link."""
         found = np.empty((len(self), 2), dtype=np.int64)
         base = os.fsencode(self.folder)
         for index, path in enumerate(self.paths):
-            stat = os.stat(os.path.join(base, path))
+            try:
+                stat = os.stat(os.path.join(base, path))
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.folder / os.fsdecode(path)} cannot be read ({error.strerror}); replace it or take it out"
+                ) from None
             found[index] = stat.st_size, stat.st_mtime_ns
         return found
 

@@ -120,7 +120,7 @@ def _options(config: DataConfig) -> ImageFolderOptions:
 
 def _root(config: DataConfig) -> Path:
     root = root_folder(config, "the folders train and val")
-    require_files(config, root, ("train", "val"), "each holds a folder of images for every class, as ImageNet does")
+    require_files(config, root, ("train/", "val/"), "each holds a folder of images for every class, as ImageNet does")
     return root
 
 

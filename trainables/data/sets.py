@@ -47,8 +47,16 @@ def root_folder(config: DataConfig, holds: str) -> Path:
 
 
 def require_files(config: DataConfig, folder: Path, expected: Sequence[str], source: str) -> None:
-    """Raise ConfigError unless every expected path is in the folder; `source` says where to get them."""
-    missing = [name for name in expected if not (folder / name).exists()]
+    """Raise ConfigError unless every expected path is in the folder, as a folder itself where its name ends in a slash.
+
+    `source` says where to get them.
+    """
+    names = [name.rstrip("/") for name in expected]
+    missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        absent = "all of it is" if len(missing) == len(expected) else f"{', '.join(missing)} is"
-        raise ConfigError(f"{config.name} in {folder} must have {', '.join(expected)}, but {absent} missing; {source}")
+        absent = "all of it is" if len(missing) == len(names) else f"{', '.join(missing)} is"
+        raise ConfigError(f"{config.name} in {folder} must have {', '.join(names)}, but {absent} missing; {source}")
+    for name in expected:
+        if (folder / name).is_dir() != name.endswith("/"):
+            kind, other = ("folder", "file") if name.endswith("/") else ("file", "folder")
+            raise ConfigError(f"{folder / name} must be a {kind}, but is a {other}; {source}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "tiny-imagenet-200"
 SOURCE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-FILES = ("wnids.txt", "train", "val/images", "val/val_annotations.txt")
+FILES = ("wnids.txt", "train/", "val/images/", "val/val_annotations.txt")
 PUBLISHED = SetFacts(100_000, 10_000, 200, 64, 3)
 
 
@@ -97,7 +97,7 @@ def _folder(config: DataConfig) -> Path:
 @lru_cache(maxsize=2)
 def _listing(folder: Path) -> Listing:
     """Every image with its label. Raises ConfigError where lists and files do not fit together."""
-    wnids = sorted((folder / "wnids.txt").read_text(encoding="utf-8").split())
+    wnids = sorted(_text(folder / "wnids.txt").split())
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     if len(labels) < len(wnids):
         twice = next(wnid for place, wnid in enumerate(wnids) if labels[wnid] != place)
@@ -118,7 +118,7 @@ def _annotated(folder: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
     annotations = folder / "val" / "val_annotations.txt"
     present = set(_images(folder / "val" / "images"))
     found: dict[str, int] = {}
-    for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(annotations).splitlines(), start=1):
         # image, wnid, and four sides of a box
         name, wnid, *_ = [*line.split("\t"), ""]
         if wnid not in labels:
@@ -134,10 +134,21 @@ def _annotated(folder: Path, labels: dict[str, int]) -> list[tuple[str, int]]:
     return [(f"val/images/{name}", label) for name, label in sorted(found.items())]
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text ({error}); get it anew from {SOURCE}") from None
+
+
 def _images(folder: Path) -> list[str]:
+    """Their names, sorted. Raises ConfigError where there are none."""
     if not folder.is_dir():
         raise ConfigError(f"{folder} must be a folder of images, but is not there")
-    return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in (".jpeg", ".jpg"))
+    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in (".jpeg", ".jpg"))
+    if not names:
+        raise ConfigError(f"{folder} has no images in it; names must end in .JPEG")
+    return names
 
 
 @lru_cache(maxsize=1)

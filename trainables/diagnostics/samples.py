@@ -20,15 +20,12 @@ from optim.frozen import BatchNormMode
 from optim.noise_scale import gradient_noise_scale
 from trainables.config import ConfigError
 from trainables.isolation import derive_seed, generator
+from trainables.memory import memory_advice
 from trainables.session import Session
 from trainables.tasks import CoupledTask
 from trainables.workers import Workers
 
 NEVER_TRAINED_EPOCH = 0  # whose augmentation a task with several views is measured with
-
-
-class SamplesMemoryError(RuntimeError):
-    """The device's memory is not enough for the samples that a diagnostic wants."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,8 @@ class FixedSamples:
     def measure(self, epoch: int, last: bool, poll: Callable[[], None]) -> dict[str, float]:
         """Report keys of what is due after this epoch; what is not finite is left out.
 
-        `poll` is called before each measurement, by every worker alike. Raises SamplesMemoryError where the device has
-        too little memory.
+        `poll` is called before each measurement, by every worker alike. Raises MemoryAdviceError where the device
+        has too little memory.
         """
         measures = {"curvature": self._curvature, "sam_sharpness": self._sam_sharpness, "noise_scale": self._noise}
         found: dict[str, float] = {}
@@ -87,13 +84,10 @@ class FixedSamples:
             if not self._config.due(name, epoch, last):
                 continue
             poll()
-            try:
+            with memory_advice(
+                f"diagnostics.{name} on {self.items} samples at once", self._session.device, "lower diagnostics.items"
+            ):
                 found |= measure()
-            except torch.OutOfMemoryError as error:
-                raise SamplesMemoryError(
-                    f"diagnostics.{name} on {self.items} samples at once does not fit into the device's memory "
-                    f"({str(error).splitlines()[0]}): lower diagnostics.items"
-                ) from error
         found = _of_the_first(found, self._session.workers)
         return {key: value for key, value in found.items() if math.isfinite(value)}
 

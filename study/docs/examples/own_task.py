@@ -23,5 +23,6 @@ class OneHot(Classification):
 
     def loss(self, model, views, labels):
         logits = model(views[0]).float() / self.temperature
-        loss = F.binary_cross_entropy_with_logits(logits, F.one_hot(labels, self.classes).float())
+        targets = F.one_hot(labels, self.classes) * (1 - self.label_smoothing) + self.label_smoothing / self.classes
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
         return {"loss": loss, "correct": (logits.detach().argmax(dim=1) == labels).sum()}

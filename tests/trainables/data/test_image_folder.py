@@ -139,10 +139,23 @@ def test_what_is_missing_is_named(tmp_path: Path, write_folder: Write) -> None:
     for ask in (require_present, load_data, data_facts):
         with pytest.raises(ConfigError, match=rf"image_folder in {root} must have train, val, but val is missing; "):
             ask(config(root))
+    (root / "val").write_text("")
+    with pytest.raises(ConfigError, match=rf"{root}/val must be a folder, but is a file; each holds"):
+        require_present(config(root))
     for place in ("train/only", "val/only"):
         (tmp_path / "other" / place).mkdir(parents=True)
     with pytest.raises(ConfigError, match="must have a folder for each of two or more classes, but has 1"):
         require_present(config(tmp_path / "other"))
+
+
+def test_a_dead_link_is_named(tmp_path: Path, write_folder: Write) -> None:
+    victim = write_folder(tmp_path / "set") / "val" / "bee" / "bee_1.JPEG"
+    victim.unlink()
+    victim.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ConfigError, match=rf"{victim} cannot be read \(No such file or directory\); replace it or take"
+    ):
+        load_data(config(tmp_path / "set"))
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,16 @@ def _append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
 
+def _swapped(path: Path) -> None:
+    """A folder in the place of a file, or the other way round."""
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_text("")
+    else:
+        path.unlink()
+        path.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -136,6 +147,24 @@ def _append(path: Path, text: str) -> None:
             lambda folder: os.rename(folder / "train" / "n01" / "images", folder / "train" / "n01" / "pictures"),
             r"train/n01/images must be a folder of images, but is not there",
         ),
+        (
+            lambda folder: [path.unlink() for path in (folder / "train" / "n01" / "images").iterdir()],
+            r"train/n01/images has no images in it; names must end in .JPEG",
+        ),
+        (
+            lambda folder: [path.unlink() for path in (folder / "val" / "images").iterdir()],
+            r"val/images has no images in it",
+        ),
+        (
+            lambda folder: (folder / "wnids.txt").write_bytes(b"\xff\xfen01"),
+            r"wnids.txt cannot be read as text \(.*0xff",
+        ),
+        (
+            lambda folder: (folder / "val" / "val_annotations.txt").write_bytes(b"\x89PNG"),
+            r"val_annotations.txt cannot be read as text .*; get it anew from http",
+        ),
+        (lambda folder: _swapped(folder / "wnids.txt"), r"wnids.txt must be a file, but is a folder; get http"),
+        (lambda folder: _swapped(folder / "train"), r"/train must be a folder, but is a file; get http"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -157,6 +186,16 @@ def test_broken_images_are_named(tmp_path: Path, write_tiny: Write, save_image: 
     assert list(tmp_path.glob("*.partial")) == []
     save_image(victim, (64, 63), 0)
     with pytest.raises(ConfigError, match=r"n02_3.JPEG must have 64x64 pixels, but has 64x63"):
+        load_data(config(tmp_path))
+
+
+def test_a_dead_link_is_named(tmp_path: Path, write_tiny: Write) -> None:
+    victim = write_tiny(tmp_path) / "train" / "n02" / "images" / "n02_3.JPEG"
+    victim.unlink()
+    victim.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ConfigError, match=r"n02_3.JPEG cannot be read \(No such file or directory\); replace it or take"
+    ):
         load_data(config(tmp_path))
 
 

@@ -17,8 +17,9 @@ from trainables import models
 from trainables.augment import AUGMENTATIONS, Augmentation
 from trainables.config import ConfigError, DataConfig, DiagnosticsConfig, TrialConfig
 from trainables.diagnostics import samples
-from trainables.diagnostics.samples import FixedSamples, SamplesMemoryError, _of_the_first
+from trainables.diagnostics.samples import FixedSamples, _of_the_first
 from trainables.isolation import isolated
+from trainables.memory import MemoryAdviceError
 from trainables.session import Session, build_session
 from trainables.workers import Workers
 
@@ -220,7 +221,8 @@ def test_a_full_memory_says_what_to_lower(session_of: Callable[..., Any], monkey
     with (
         session_of({"curvature": 1, "items": 8}) as session,
         pytest.raises(
-            SamplesMemoryError, match=r"curvature on 8 samples .* \(tried to .* much\): lower diagnostics.items"
+            MemoryAdviceError,
+            match=r"curvature on 8 samples .* cpu device \(tried to .* much\): lower diagnostics.items",
         ),
     ):
         measured(session)
