@@ -5,18 +5,22 @@ Runs on the node itself, in a process like a trial's.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
 import platform
 import posixpath
+import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from study.storage import is_url, open_url
+from study.errors import StudyError
+from study.storage import below, in_short, is_url, open_url
 
+STORAGE_SECONDS = 30.0  # by then a store that is there has answered; clients of some try for many minutes
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -25,6 +29,7 @@ class Demand:
     """What a study asks of every node."""
 
     versions: Mapping[str, str]  # of the driver
+    own: Sequence[tuple[str, str]]  # ("model", "module:name"): the user's, which the study names
     data: Sequence[Mapping[str, Any]]  # DataConfigs as dicts
     cuda: bool
     storage: str  # folder or URL
@@ -49,9 +54,12 @@ def fault(demand: Demand, node: str, *, trains: bool) -> str | None:
         node: an id of the node that can be a file name.
         trains: whether workers train here; else it can only be the node of a trial that drives them.
     """
-    checks: list[Callable[[], str | None]] = [lambda: _versions_fault(demand.versions), _imports_fault]
+    checks: list[Callable[[], str | None]] = [
+        lambda: _versions_fault(demand.versions),
+        _imports_fault,
+    ]
     if trains:
-        checks += [lambda: _data_fault(demand.data), lambda: _device_fault(demand.cuda)]
+        checks += [lambda: _own_fault(demand.own), lambda: _data_fault(demand.data), lambda: _device_fault(demand.cuda)]
     checks.append(lambda: _write_token(demand, node))
     return next((found for check in checks if (found := check()) is not None), None)
 
@@ -64,15 +72,22 @@ def unseen(demand: Demand, nodes: Iterable[str]) -> list[str]:
 def clear(demand: Demand, nodes: Iterable[str]) -> None:
     """Take the tokens away again."""
     for node in nodes:
-        place = _token(demand, node)
-        try:
-            if is_url(place):
-                filesystem, path = open_url(place)
-                filesystem.delete_file(path)
-            else:
-                Path(place).unlink()
-        except OSError:
-            continue
+        with contextlib.suppress(Exception):  # file systems raise what their own libraries do
+            _remove(_token(demand, node))
+
+
+def require_storage(storage: str) -> None:
+    """Refuse, before anything is spent, a storage in which this machine cannot write.
+
+    Raises:
+        StudyError: what it answered, or that it did not.
+    """
+    token = below(storage, f".seen-{uuid.uuid4().hex[:8]}")
+    found = _write(token, storage)
+    if found:
+        raise StudyError(f"this machine {found}; check --storage, and what its URL needs (name, region, credentials)")
+    with contextlib.suppress(Exception):
+        _remove(token)
 
 
 def _versions_fault(wanted: Mapping[str, str]) -> str | None:
@@ -88,6 +103,18 @@ def _imports_fault() -> str | None:
         importlib.import_module("trainables.loop")
     except Exception as error:
         return f"cannot import our packages ({type(error).__name__}: {error}); install what is missing there"
+    return None
+
+
+def _own_fault(wanted: Sequence[tuple[str, str]]) -> str | None:
+    from trainables.config import ConfigError
+    from trainables.plugins import load_object
+
+    try:
+        for what, reference in wanted:
+            load_object(reference, what=what)
+    except ConfigError as error:
+        return f"lacks what the study names: {error}"
     return None
 
 
@@ -113,19 +140,40 @@ def _device_fault(cuda: bool) -> str | None:
 
 
 def _write_token(demand: Demand, node: str) -> str | None:
-    place = _token(demand, node)
-    try:
-        if is_url(place):
-            filesystem, path = open_url(place)
-            filesystem.create_dir(posixpath.dirname(path), recursive=True)
-            with filesystem.open_output_stream(path) as sink:
-                sink.write(node.encode())
-        else:
-            Path(place).parent.mkdir(parents=True, exist_ok=True)
-            Path(place).write_text(node, encoding="utf-8")
-    except OSError as error:
-        return f"cannot write to {demand.storage} ({os.strerror(error.errno) if error.errno else error})"
-    return None
+    return _write(_token(demand, node), demand.storage)
+
+
+def _write(token: str, storage: str) -> str | None:
+    """What keeps this machine from writing a file there, or None."""
+    answers: list[str | None] = []
+
+    def write() -> None:
+        try:
+            if is_url(token):
+                filesystem, path = open_url(token)
+                filesystem.create_dir(posixpath.dirname(path), recursive=True)
+                with filesystem.open_output_stream(path) as sink:
+                    sink.write(b"seen")
+            else:
+                Path(token).parent.mkdir(parents=True, exist_ok=True)
+                Path(token).write_text("seen", encoding="utf-8")
+            answers.append(None)
+        except Exception as error:  # file systems raise what their own libraries do
+            answers.append(f"cannot write to {storage} ({in_short(error)})")
+
+    # Beside, since nothing can interrupt it; a process that ends does not wait for it.
+    thread = threading.Thread(target=write, name="storage", daemon=True)
+    thread.start()
+    thread.join(STORAGE_SECONDS)
+    return answers[0] if answers else f"had no answer from {storage} within {STORAGE_SECONDS:.0f} s"
+
+
+def _remove(token: str) -> None:
+    if is_url(token):
+        filesystem, path = open_url(token)
+        filesystem.delete_file(path)
+    else:
+        Path(token).unlink()
 
 
 def _seen(place: str) -> bool:
@@ -138,4 +186,4 @@ def _seen(place: str) -> bool:
 
 
 def _token(demand: Demand, node: str) -> str:
-    return f"{demand.storage}/.seen-{demand.token}-{node}"
+    return below(demand.storage, f".seen-{demand.token}-{node}")

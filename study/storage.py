@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import shutil
 import tempfile
@@ -93,23 +94,22 @@ class Storage:
         """The folder or URL of the whole study."""
         if self.given is None:
             return str(self.home.folder / "trials")
-        folder = f"{self.home.name}-{self.study_id[:8]}"
-        if is_url(self.given):
-            return f"{self.given.rstrip('/')}/{folder}"
-        return str(Path(self.given).expanduser().absolute() / folder)
+        place = self.given if is_url(self.given) else str(Path(self.given).expanduser().absolute())
+        return below(place, f"{self.home.name}-{self.study_id[:8]}")
 
     def of_trial(self, folder: str) -> str:
         """Folder or URL of a trial's checkpoints."""
-        return f"{self.root}/{folder}/checkpoints"
+        return below(self.root, folder, "checkpoints")
 
     def drop(self, folder: str) -> None:
         """A trial has ended for good: nobody needs its checkpoints any more."""
-        with contextlib.suppress(OSError):  # better left lying than a study ended
-            drop(self.of_trial(folder))
+        with contextlib.suppress(Exception):  # better left lying than a study ended
+            # In the study's home a trial's folder holds its reports too; elsewhere there are checkpoints only.
+            drop(self.of_trial(folder) if self.given is None else below(self.root, folder))
 
     def close(self) -> None:
         """Take away what is empty."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             if self.given is not None:
                 drop(self.root, only_if_empty=True)
 
@@ -136,6 +136,12 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
+def below(place: str, *names: str) -> str:
+    """What lies in a folder or under a URL, whose options (`s3://bucket/folder?region=...`) stay at its end."""
+    path, mark, options = place.partition("?") if is_url(place) else (place, "", "")
+    return "/".join((path.rstrip("/"), *names)) + mark + options
+
+
 def checkpoint_folder(place: str) -> CheckpointFolder:
     """What to hand to those who train there."""
     return Mirror(place) if is_url(place) else SharedFolder(place)
@@ -160,7 +166,7 @@ def open_url(url: str) -> tuple[FileSystem, str]:
     """pyarrow's file system for the URL, else fsspec's, and the path in it.
 
     Raises:
-        StudyError: neither knows it.
+        StudyError: neither can, and why.
     """
     from pyarrow import ArrowException
     from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
@@ -168,15 +174,22 @@ def open_url(url: str) -> tuple[FileSystem, str]:
     try:
         found: tuple[FileSystem, str] = FileSystem.from_uri(url)
         return found
-    except (ArrowException, ValueError, OSError):
-        pass
+    except (ArrowException, ValueError, OSError) as error:
+        first = in_short(error)
     try:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
-        raise StudyError(f"--storage {url}: neither pyarrow nor fsspec can open it ({error})") from None
+        raise StudyError(f"neither pyarrow ({first}) nor fsspec ({in_short(error)}) can open it") from None
     return PyFileSystem(FSSpecHandler(filesystem)), path
+
+
+def in_short(error: Exception) -> str:
+    """What a file system says went wrong, in one line."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _names(filesystem: FileSystem, root: str, *, recursive: bool = False) -> list[str]:

@@ -11,6 +11,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-~=+*#"
 
 
+def counted(number: float, word: str, plural: str = "s") -> str:
+    """A number with its noun: 1 trial, 1,000 trials, 0.5 GPUs."""
+    return f"{number:,g} {word}{'' if number == 1 else plural}" if number < 1e6 else f"{number:,.0f} {word}{plural}"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,), gap: str = "  ") -> list[str]:
     """Rows as columns within `WIDTH`; the columns `left` stand left, all others right, and the first is cut to fit."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from study.errors import StudyError
 from study.sections import ResourcesSpec
+from study.text import counted
 
 REFRESH_SECONDS = 2.0
 _TRIAL_MEMORY_BYTES = float(64 << 20)  # what the actor beside a worker group reserves: a bundle needs something
@@ -59,7 +60,7 @@ def need_of(wanted: ResourcesSpec, nodes: Sequence[Node]) -> Need:
         worker["GPU"] = float(gpus)
     if wanted.accelerator_type:
         # As Ray does for its own `accelerator_type`: a node has one of this resource, and it never runs out.
-        worker[f"accelerator_type:{wanted.accelerator_type}"] = 0.001
+        worker[f"{_ACCELERATOR}{wanted.accelerator_type}"] = 0.001
     return Need(wanted.workers, worker)
 
 
@@ -105,7 +106,7 @@ def require_possible(need: Need, nodes: Sequence[Node]) -> None:
     missing = [name for name, amount in need.worker.items() if best.resources.get(name, 0.0) < amount]
     raise StudyError(
         f"a worker asks for {asked}, but no node has that: {best.name}, the nearest, has {has}; "
-        f"lower {' and '.join(_KEYS.get(name, 'resources.accelerator_type') for name in missing)}"
+        + " and ".join(_REMEDIES.get(name, _OTHER_TYPE) for name in missing)
     )
 
 
@@ -143,17 +144,17 @@ class Limit:
         return int(min(self._fits, self._most))
 
 
-_KEYS = {"CPU": "resources.cpus_per_worker", "GPU": "resources.gpus_per_worker"}
+_ACCELERATOR = "accelerator_type:"
+_REMEDIES = {"CPU": "lower resources.cpus_per_worker", "GPU": "lower resources.gpus_per_worker"}
+_OTHER_TYPE = "change or leave out resources.accelerator_type"
 
 
-def _words(amounts: Resources, all_of_node: Resources | None = None) -> str:
-    words = []
-    for name, amount in amounts.items():
-        if not name.startswith("accelerator_type:"):
-            words.append(f"{amount:g} {name}{'' if amount == 1 else 's'}")
-        elif all_of_node is None:
-            words.append(f"a GPU of type {name.partition(':')[2]}")
-        else:
-            kinds = sorted(key.partition(":")[2] for key in all_of_node if key.startswith("accelerator_type:"))
-            words.append(f"GPUs of type {', '.join(kinds)}" if kinds else "no GPU whose type Ray knows")
-    return ", ".join(words[:-1]) + (" and " if len(words) > 1 else "") + words[-1]
+def _words(amounts: Resources, types_of: Resources | None = None) -> str:
+    """CPUs and GPUs, and of what type: those of `types_of`, else of the amounts, where these name any."""
+    names_type = any(name.startswith(_ACCELERATOR) for name in amounts)
+    types = sorted(name.removeprefix(_ACCELERATOR) for name in types_of or amounts if name.startswith(_ACCELERATOR))
+    kind = f" of {'type ' + ' and '.join(types) if types else 'no type that Ray knows'}"
+    words = [counted(amounts["CPU"], "CPU")]
+    if (gpus := amounts.get("GPU")) is not None:
+        words.append(counted(gpus, "GPU") + (kind if names_type and gpus else ""))
+    return " and ".join(words)

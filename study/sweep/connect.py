@@ -24,6 +24,9 @@ _ENVIRONMENT: Mapping[str, str] = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # we stop the sweep ourselves, for SIGTERM too
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a CSV, a JSON and a TensorBoard file a trial that nobody reads
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a heartbeat carries no metric
+    # Trials that Tune takes ahead of an actor. WorkSearcher keeps the limit; Tune's own, one for a searcher that is not
+    # its, would start actors one after another and, where several trials end at once, throw all actors but one away.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",  # a study is resumed from its ledger
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -15,6 +15,7 @@ from study.storage import Storage
 from study.sweep.capacity import Limit, capacity, need_of, require_possible
 from study.sweep.connect import Cluster, cluster
 from study.sweep.inspection import require_fit
+from study.text import counted
 
 __all__ = ["Cluster", "cluster", "run_sweep"]
 
@@ -47,8 +48,8 @@ def run_sweep(
     require_possible(need, on.possible_nodes())
     if on.given:
         nodes = on.nodes()
-        say(f"  cluster  {len(nodes)} node{'s' if len(nodes) != 1 else ''}, {capacity(need, nodes)} trials at a time")
-        require_fit(nodes, need, coordinator.plan, checkpoints.root)
+        say(f"  cluster  {counted(len(nodes), 'node')}, {counted(capacity(need, nodes), 'trial')} at a time")
+        require_fit(nodes, need, spec, coordinator.plan, checkpoints.root)
     limit = Limit(spec.resources, need, on.nodes, growing=on.growing())
     metric, stopping = coordinator.plan.metric, spec.search.early_stopping
     scheduler = EarlyStopping(coordinator.job, metric, stopping, RungLog(home.rungs))

@@ -171,7 +171,7 @@ class GroupTraining(TrainingThread):
         elif kind == LAYERS:
             self._items.put(("layers", item))
         elif kind == LOST:
-            self._items.put(("loss", item))
+            self._items.put(("losses", item))
         elif kind == TRACEBACK:
             self._traceback = self._traceback or item  # the first is the cause, the others its echo
         elif kind == REPORT:

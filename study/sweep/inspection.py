@@ -11,19 +11,26 @@ from study import preflight
 from study.errors import StudyError
 from study.jobs import data_config
 from study.plan import Plan
+from study.spec import Spec
 from study.sweep.capacity import Need, Node, slots
+from trainables.plugins import is_reference
 
 SECONDS = 180.0  # for a node's answer; the first import of torch from a network disk takes long
 
 
-def require_fit(nodes: Sequence[Node], need: Need, plan: Plan, storage: str) -> None:
+def require_fit(nodes: Sequence[Node], need: Need, spec: Spec, plan: Plan, storage: str) -> None:
     """Check imports, versions, data, device and storage on all nodes at once.
 
     Raises:
         StudyError: names the first node that is not fit and what it lacks.
     """
     demand = preflight.Demand(
-        versions=preflight.versions(), data=_data(plan), cuda=need.gpus > 0, storage=storage, token=uuid.uuid4().hex[:8]
+        versions=preflight.versions(),
+        own=_own(spec, plan),
+        data=_data(plan),
+        cuda=need.gpus > 0,
+        storage=storage,
+        token=uuid.uuid4().hex[:8],
     )
     training = {node.id: slots(node, need.worker) > 0 for node in nodes}
     ids = [node.id for node in nodes]
@@ -40,6 +47,13 @@ def require_fit(nodes: Sequence[Node], need: Need, plan: Plan, storage: str) -> 
 def _data(plan: Plan) -> list[dict[str, Any]]:
     """Each data set once; its split does not matter here."""
     return list({cell.block.data.name: asdict(data_config(plan, cell, 0)) for cell in plan.cells}.values())
+
+
+def _own(spec: Spec, plan: Plan) -> list[tuple[str, str]]:
+    """The user's task, models and arms, each once."""
+    named = {("task", spec.task_name)}
+    named |= {pair for cell in plan.cells for pair in (("model", cell.block.model), ("arm", cell.arm))}
+    return sorted((what, name) for what, name in named if is_reference(name))
 
 
 def _ask(

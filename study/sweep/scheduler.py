@@ -76,6 +76,13 @@ class EarlyStopping(FIFOScheduler):
                 return Verdict(job.key, epoch, values[job.key], False)
         return None
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Nothing: Tune then takes what is new in its queue.
+
+        FIFO's choice, the first that is pending, has an actor on its way, which Tune would throw away for a reused one;
+        where trials are shorter than an actor's start, the number at a time would never come up to the limit.
+        """
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
         job = self._job_of(trial.config[JOB])
         rungs = self.rungs_of(job)

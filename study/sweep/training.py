@@ -49,8 +49,8 @@ class TrainingThread:
                 break
             if kind == "error":
                 raise item
-            if kind in ("loss", "layers"):
-                news.setdefault({"loss": "losses"}.get(kind, kind), []).append(item)
+            if kind in ("losses", "layers"):
+                news.setdefault(kind, []).append(item)
             elif kind != "report":
                 news[kind] = item
             else:

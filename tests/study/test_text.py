@@ -7,7 +7,14 @@ import math
 
 import pytest
 
-from study.text import WIDTH, aligned, bars_of, hours, size, sparkline
+from study.text import WIDTH, aligned, bars_of, counted, hours, size, sparkline
+
+
+def test_a_number_with_its_noun() -> None:
+    assert counted(1, "trial") == "1 trial"
+    assert counted(12345, "search", "es") == "12,345 searches"
+    assert counted(1234567, "trial") == "1,234,567 trials"
+    assert counted(0.5, "GPU") == "0.5 GPUs"
 
 
 def test_columns_are_aligned() -> None:

@@ -67,14 +67,16 @@ def started() -> Iterator[StartedCluster]:
     port, dashboard = free_port(), free_port()
     address = f"127.0.0.1:{port}"
     # From a folder without our code, which must not be found by luck of the path.
-    nodes = [begin_node(env, folder, "--head", f"--port={port}", f"--dashboard-port={dashboard}")]
+    reached = ("--dashboard-host=0.0.0.0", f"--dashboard-port={dashboard}")
+    nodes = [begin_node(env, folder, "--head", f"--port={port}", *reached)]
     try:
         wait_for(lambda: listening(port) and listening(dashboard), 120)
         wall = walls(folder, private)
         nodes.append(begin_node(env, folder, f"--address={address}", wall=wall))
         wait_for(lambda: alive_nodes(address, env) == 2, 120)
         env["PYTHONPATH"] = str(ROOT)
-        yield StartedCluster(address, f"http://127.0.0.1:{dashboard}", env, private, walled=bool(wall))
+        # From outside: Ray's own choice, 127.0.0.1 alone, does not answer there.
+        yield StartedCluster(address, f"http://127.0.0.2:{dashboard}", env, private, walled=bool(wall))
     finally:
         ours = [process for node in nodes for process in tree(node.pid)]
         for node in nodes:

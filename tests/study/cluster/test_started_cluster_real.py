@@ -19,7 +19,7 @@ SMALL = (
     "search.early_stopping.method=none",
 )
 OWN_MODULE = """
-from torch import nn
+from my_layers import nn
 
 def linear(in_channels, classes, image_size):
     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size ** 2, classes))
@@ -53,6 +53,7 @@ def test_a_submitted_job_and_a_second_study_share_the_cluster(started: Any, tmp_
     mine = started.private / "mine"
     mine.mkdir()
     (mine / "my_models.py").write_text(OWN_MODULE)
+    (mine / "my_layers.py").write_text("from torch import nn\n")
     ray_job = [str(Path(sys.executable).with_name("ray")), "job"]
     at = ("--address", started.dashboard)
     # Nodes that share a session folder, as without the wall, unpack one working directory over the other's.
@@ -75,7 +76,8 @@ def test_a_submitted_job_and_a_second_study_share_the_cluster(started: Any, tmp_
     assert beside.returncode == 0, beside.stdout + beside.stderr
     assert "2 nodes, 2 trials at a time" in beside.stdout
     assert artefacts(started.private / "beside")["reported"]
-    assert list((tmp_path / "shared").iterdir()) == []  # checkpoints were there, and are no longer needed
+    (checkpoints,) = (tmp_path / "shared").iterdir()
+    assert [path.name for path in checkpoints.iterdir()] == ["sgd_B1077_r0_c0"]  # all were there; the winner's stay
 
     followed = started.call(*ray_job, "logs", *at, "--follow", "study")
     ended = started.call(*ray_job, "status", *at, "study")
@@ -103,7 +105,9 @@ def test_what_is_wrong_with_the_cluster_is_one_sentence(started: Any, tmp_path: 
         ({"RAY_AUTH_TOKEN": "another token than the cluster's"}, at, "wants its token"),
         ({}, ("--address", "127.0.0.1:1"), "no Ray cluster could be reached at 127.0.0.1:1"),
         ({}, (*at, "--storage", "/proc/nowhere"), "cannot write to /proc/nowhere"),
+        ({}, (*at, "--storage", "nosuch://bucket"), "nor fsspec (Protocol not known: nosuch) can open it"),
         ({}, (*at, "resources.cpus_per_worker=2"), "no node has that"),
+        ({}, (*at, "data={name: cifar10, root: /nowhere}"), "lacks data: "),
     ):
         done = started.call(*python, *words, env=env)
         assert done.returncode == 2, done.stdout + done.stderr

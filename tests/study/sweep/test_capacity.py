@@ -100,7 +100,14 @@ def test_what_a_trial_needs(given_spec: dict[str, object], nodes: Sequence[Node]
         (
             {"accelerator_type": "A100"},
             [node(**{"CPU": 2.0, "GPU": 1.0, "accelerator_type:T4": 1.0})],
-            "has 2 CPUs, 1 GPU and GPUs of type T4; lower resources.accelerator_type",
+            "asks for 1 CPU and 1 GPU of type A100, but .* has 2 CPUs and 1 GPU of type T4; change or leave out "
+            "resources.accelerator_type$",
+        ),
+        ({"accelerator_type": "A100"}, [node(CPU=2.0, GPU=8.0)], "8 GPUs of no type that Ray knows; change"),
+        (
+            {"accelerator_type": "A100"},
+            [node(CPU=2.0)],
+            "has 2 CPUs and 0 GPUs; lower resources.gpus_per_worker and change or leave out",
         ),
         ({}, [], "no node that is alive"),
     ],

@@ -52,6 +52,29 @@ def test_our_packages_and_the_user_s_modules_go_along(tmp_path: Path, monkeypatc
     assert not [name for name in sys.modules if name.startswith("my_")]  # looked for, not run
 
 
+def test_what_the_user_s_modules_import_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_model.py").write_text(
+        "import torch, my_blocks, some_library\nfrom . import nothing\ndef small(): ...\n"
+    )
+    (tmp_path / "my_blocks").mkdir()
+    (tmp_path / "my_blocks" / "__init__.py").write_text("from .residual import block\n")
+    (tmp_path / "my_blocks" / "residual.py").write_text(
+        "def block():\n    from my_layers.norms import norm\nimport no_such_module_anywhere, __main__, study.spec\n"
+    )
+    (tmp_path / "my_layers.py").write_text("import my_model, my_broken, json\n")  # round and round
+    (tmp_path / "my_broken.py").write_text("def (\n")
+    (tmp_path / "my_other.py").write_text("")  # nobody wants it
+    elsewhere = tmp_path / ".local" / "lib" / "site-packages"  # pip install --user
+    (elsewhere / "some_library").mkdir(parents=True)
+    (elsewhere / "some_library" / "__init__.py").write_text("")
+    for folder in (elsewhere, tmp_path):
+        monkeypatch.syspath_prepend(str(folder))
+    spec = load_study("digits-warmup")
+    wanted = spec.model_copy(update={"model": spec.models[0].model_copy(update={"name": "my_model:small"})})
+    found = [path.name for path in python_modules(wanted)]
+    assert found == [*PACKAGES, "my_blocks", "my_broken.py", "my_layers.py", "my_model.py"]
+
+
 def test_a_module_that_is_nowhere_is_named() -> None:
     spec = load_study("digits-warmup")
     lost = spec.model_copy(update={"model": spec.models[0].model_copy(update={"name": "no_such_module:model"})})
