@@ -86,7 +86,7 @@ class Int:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of several values without an order."""
+    """One of several values; words have no order, numbers have one whatever the order they are listed in."""
 
     values: tuple[Value, ...]
     why: str = ""
@@ -108,8 +108,15 @@ class Choice:
         return value in self.values
 
     def position(self, value: Value) -> float | None:
-        """A choice has no ends: always None."""
-        return None
+        """Where `value` stands among listed numbers, 0 to 1 by rank: the first and the last are ends like a range's.
+
+        None for words and true/false, which have no order, and for a single value.
+        """
+        if value not in self.values:
+            raise SpaceError(f"only a listed value has a place, but got {value!r}")
+        if len(self.values) < 2 or not all(_is_number(listed) for listed in self.values):
+            return None
+        return sum(listed < value for listed in self.values) / (len(self.values) - 1)  # type: ignore[operator]
 
     def describe(self) -> str:
         return "one of " + ", ".join(str(value) for value in self.values) + _when_text(self.when)

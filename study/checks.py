@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from study.errors import StudyError
 from study.home import StudyHome
 from study.spec import Spec
-from study.text import size
+from study.text import counted, size
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 PACKAGE: Final = "large-batch-study"
@@ -113,14 +113,13 @@ def home_folder(place: StudyHome) -> Iterator[Finding]:
 
 def data_sets(spec: Spec) -> Iterator[Finding]:
     """Whether the files of the study's data sets are there; nothing is downloaded."""
-    from trainables.config import ConfigError, DataConfig
+    from study.datasets import data_config
+    from trainables.config import ConfigError
     from trainables.data.facts import data_facts, require_present
 
-    known = {field.name for field in fields(DataConfig)}
     for data in spec.data_sets:
-        given = {name: value for name, value in data.model_dump().items() if name in known}
         try:
-            config = DataConfig(**{**given, "download": False})
+            config = replace(data_config(data), download=False)
             require_present(config)
             found = data_facts(config)
         except ConfigError as error:
@@ -176,7 +175,7 @@ def ray_cluster(spec: Spec, address: str | None) -> Iterator[Finding]:
         yield Finding(FAIL, "ray", str(error))
         return
     cpus, gpus = (sum(node.resources.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    where = f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}, {cpus:g} CPUs, {gpus:g} GPUs"
+    where = f"{counted(len(nodes), 'node')}, {cpus:g} CPUs, {gpus:g} GPUs"
     yield Finding(OK, "ray", f"{where}: {capacity(need, nodes)} trials of {spec.name} at a time")
 
 

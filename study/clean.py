@@ -33,7 +33,7 @@ def _clean(study: str, home: str | None, everything: bool, dry: bool, yes: bool)
     from study.look import find
 
     place = find(study, home)
-    from study.retention import checkpoints_of, remove, unneeded, weigh
+    from study.retention import checkpoints_of, delete_from_database, remove, unneeded, weigh
     from study.storage import is_url
     from study.text import size
 
@@ -48,8 +48,11 @@ def _clean(study: str, home: str | None, everything: bool, dry: bool, yes: bool)
             return 0
         if everything and not yes:
             _ask(f"delete the study {place.name} with its ledger and results, {size(count)} in {place.folder}?")
+        gone = delete_from_database(place) if everything else 0
         remove(paths)
     print(f"freed {size(count)} in {files:,} files")
+    if gone:
+        print(f"deleted {gone} Optuna studies from the database")
     if is_url(elsewhere):
         print(f"what lies below {elsewhere} is left alone; delete it with that store's own tools")
     return 0

@@ -16,8 +16,10 @@ from study.plan import Plan
 from study.progress import duration
 from study.records import StudyRecord
 from study.spec import Spec
+from study.text import counted
 
 WIDTH = 100
+_AGAINST = {"rate": "above that of"}  # kind of claim -> between it and the other arm; "to" for the others
 TWIN_SUFFIX = "-digits"  # of a shipped study's name: the same question at a size that ends within minutes
 
 
@@ -28,8 +30,8 @@ def header(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> st
     how = {"asha": "ASHA", "median": "median rule"}.get(stopping.method, "")
     stop = f"{how}, rungs at epoch {', '.join(map(str, rungs))}" if rungs else "no early stopping"
     lines = [
-        f"{plan.name}: {_count(len(spec.arms), 'arm')}, {_count(len(plan.blocks), 'block')}, "
-        f"{_count(len(plan.cells), 'cell')}",
+        f"{plan.name}: {counted(len(spec.arms), 'arm')}, {counted(len(plan.blocks), 'block')}, "
+        f"{counted(len(plan.cells), 'cell')}",
         *textwrap.wrap(spec.question, WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
     ]
     if plan.replay is not None:
@@ -39,21 +41,23 @@ def header(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> st
             f"epochs; it reads the {split} split"
         )
         return "\n".join(lines)
+    on_top = [word for word, given in (("further trials", plan.equalize), ("audits", plan.audit)) if given]
     lines += [
-        f"  search   {_count(plan.searches, 'search', 'es')} ({_count(len(plan.cells), 'cell')} x "
-        f"{_count(plan.repeats, 'repeat')}) of {_trials(plan)}, {spec.search.method}, {stop}"
+        f"  search   {counted(plan.searches, 'search', 'es')} ({counted(len(plan.cells), 'cell')} x "
+        f"{counted(plan.repeats, 'repeat')}) of {_trials(plan)}, {spec.search.method}, {stop}"
         + (f", reduction factor {stopping.reduction_factor}" if rungs else ""),
         *_beside(spec, plan),
-        f"  confirm  {_count(plan.confirm_runs, 'run')} of the winners on the test split",
-        f"  at most  {_count(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples"
-        + (f", {calibration.most_device_hours:.2f} device-hours of {calibration.device}" if calibration else ""),
+        f"  confirm  {counted(plan.confirm_runs, 'run')} of the winners on the test split",
+        f"  at most  {counted(plan.trials, 'trial')}, {plan.most_epochs:,} epochs, {plan.most_samples:,} samples"
+        + (f", {calibration.hours_text} device-hours of {calibration.device}" if calibration else "")
+        + (f"; {' and '.join(on_top)} on top" if on_top else ""),
     ]
     return "\n".join(lines)
 
 
 def _trials(plan: Plan) -> str:
     counts = sorted({cell.trials for cell in plan.cells})
-    return _count(counts[0], "trial") if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} trials, by arm"
+    return counted(counts[0], "trial") if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,} trials, by arm"
 
 
 def _beside(spec: Spec, plan: Plan) -> list[str]:
@@ -61,7 +65,7 @@ def _beside(spec: Spec, plan: Plan) -> list[str]:
     lines = []
     if plan.rerank_runs:
         lines.append(
-            f"  rerank   {_count(plan.rerank_runs, 'run')}: the best {plan.rerank} of a search, one fresh seed"
+            f"  rerank   {counted(plan.rerank_runs, 'run')}: the best {plan.rerank} of a search, one fresh seed"
         )
     if plan.equalize:
         lines.append("  equalize further trials for searches that spent fewer epochs than the costliest of their block")
@@ -80,7 +84,7 @@ def dry_run(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> s
         sizes = block.sizes
         lines += [
             f"block {block.label}: {block.data.name}, {block.model}, batch {block.batch_size} "
-            f"({_count(block.steps_per_epoch, 'step')} an epoch, micro-batch {block.micro_batch_size}), "
+            f"({counted(block.steps_per_epoch, 'step')} an epoch, micro-batch {block.micro_batch_size}), "
             f"{block.epochs} epochs, one_d_lr {block.one_d_lr}, {block.precision}",
             f"  {sizes.train} train, {sizes.validation} validation, {sizes.test} test images; "
             f"one test image is {100 / sizes.test:.2f} points",
@@ -93,9 +97,9 @@ def dry_run(spec: Spec, plan: Plan, calibration: Calibration | None = None) -> s
             fixed = ", ".join(f"{name} {value}" for name, value in cell.space.fixed.items())
             lines += textwrap.wrap(f"fixed: {fixed}", WIDTH - 4, initial_indent="    ", subsequent_indent="           ")
     for claim in spec.claims:
-        against = f" than {claim.than}" if claim.than else f" over {claim.over}"
+        against = f"over {claim.over}" if claim.than is None else f"{_AGAINST.get(claim.kind, 'to')} {claim.than}"
         lines.append(
-            f"claim {claim.id}: {claim.arm} {claim.kind}{against}, {claim.metric}, margin {claim.margin:g}, "
+            f"claim {claim.id}: {claim.arm} {claim.kind} {against}, {claim.metric}, margin {claim.margin:g}, "
             f"level {claim.level:g}"
         )
     lines.append(f"lock {plan.spec_hash[:16]}; nothing was run")
@@ -124,6 +128,13 @@ def _entry(name: str) -> list[str]:
     mark = " (default)" if name == DEFAULT_STUDY else ""
     question = load_study(name).question
     return [f"  {name}{mark}", *textwrap.wrap(question, WIDTH - 6, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+def replayed(record: StudyRecord) -> str:
+    """What a trial that was run again came to, digit by digit: the head of its file says what it was before."""
+    (trial,) = record.trials
+    values = [f"{key} {trial.metrics[key]!r}" for key in (record.plan.metric, "test/accuracy") if key in trial.metrics]
+    return f"the trial: {', '.join([f'{trial.state} after {trial.epochs} epochs', *values])}"
 
 
 def closing(home: StudyHome, record: StudyRecord, *, whole_tree: bool) -> str:
@@ -160,7 +171,3 @@ def resume_command(study: str, overrides: Sequence[str], home: StudyHome, addres
     if address is not None:
         words += ["--address", address]
     return shlex.join(words)
-
-
-def _count(number: int, word: str, plural: str = "s") -> str:
-    return f"{number:,} {word}{'' if number == 1 else plural}"

@@ -82,9 +82,14 @@ class StudyHome:
     def mlflow_artifacts(self) -> Path:
         return self.root / "mlartifacts"
 
+    @property
+    def trials(self) -> Path:
+        """A folder for each trial that was begun."""
+        return self.folder / "trials"
+
     def trial(self, folder: str) -> Path:
         """A trial's folder: its reports, its checkpoint while it runs, its traceback if it failed."""
-        return self.folder / "trials" / folder
+        return self.trials / folder
 
     def layers(self, folder: str) -> Path:
         """The statistics of a trial's layers along training, where its study asks for them."""
@@ -97,7 +102,7 @@ class StudyHome:
             StudyError: with the path and the reason.
         """
         try:
-            (self.folder / "trials").mkdir(parents=True, exist_ok=True)
+            self.trials.mkdir(parents=True, exist_ok=True)
             probe = self.folder / ".writable"
             probe.touch()
             probe.unlink()

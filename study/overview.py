@@ -11,15 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from study.plan import Cell
-from study.records import COMPLETE, CONFIRM, DIVERGED, FAILED, PRUNED, RUNNING, SEARCH, StudyRecord, TrialRecord
+from study.records import (
+    AUDIT,
+    COMPLETE,
+    CONFIRM,
+    DIVERGED,
+    FAILED,
+    PRUNED,
+    RERANK,
+    RUNNING,
+    SEARCH,
+    StudyRecord,
+    TrialRecord,
+)
 
 TO_COME = "to come"
 SEARCHING = "searching"
+RERANKING = "re-ranking"
 CONFIRMING = "confirming"
+AUDITING = "auditing"
 WAITING = "waiting"  # begun, and nothing of it runs now
 DONE = "done"
 SHORT = "short"  # nothing is left to start, and a quota is not filled
 STOPPED = "stopped"  # by the user
+
+RUNS = {SEARCH: SEARCHING, RERANK: RERANKING, CONFIRM: CONFIRMING, AUDIT: AUDITING}  # phase -> what the cell does then
 
 _SETTLED = (COMPLETE, PRUNED, DIVERGED)
 
@@ -31,7 +47,7 @@ class CellOverview:
     name: str
     state: str  # one of this module's words
     searched: int  # search trials that came to a result
-    search_quota: int
+    search_quota: int  # as planned, and what began beyond the plan
     confirmed: int
     confirm_quota: int
     running: int
@@ -40,12 +56,20 @@ class CellOverview:
     failed: int
     best: float | None  # search metric at the last epoch, of the trials that trained to the end
     epochs: int  # of all trials, whatever came of them
-    epochs_planned: int  # where nothing stops early
-    device_seconds: float  # running trials by this cell's pace
-    device_seconds_planned: (
-        float | None
-    )  # where nothing stops early, by this cell's pace; None before any pace is known
+    epochs_planned: int  # where nothing more stops early
+    device_seconds: float
+    device_seconds_planned: float | None  # where nothing more stops early; None before any pace is known
     seconds_left: float | None  # of trials one after the other
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one cell has cost, of what it costs at most."""
+
+    epochs: int
+    epochs_planned: int  # where nothing more stops early
+    device_seconds: float
+    device_seconds_planned: float | None  # for the planned epochs, at this cell's pace; None before any is known
 
 
 @dataclass(frozen=True)
@@ -90,7 +114,7 @@ def overview(record: StudyRecord) -> Overview:
         cells=cells,
         settled=sum(trial.state in _SETTLED for trial in record.trials),
         running=running,
-        trials_planned=record.plan.trials,
+        trials_planned=sum(sum(record.quotas(cell).values()) for cell in record.plan.cells),
         seconds_left=sum(left) / running if running and left and everywhere else None,
     )
 
@@ -103,72 +127,89 @@ def devices_of(resources: object) -> float:
     return workers * (float(gpus) if isinstance(gpus, int | float) and gpus > 0 else 1.0)
 
 
+def spent_of(record: StudyRecord, cell: Cell, everywhere: float | None = None) -> Spent:
+    """Epochs and device-seconds of a cell, spent and planned.
+
+    A session notes what its trials hold, those that it cuts off included, but a kill loses the last of it; the ledger
+    has the wall time of each trial that ended. Neither can be too much, so the larger counts.
+
+    Args:
+        record: the study.
+        cell: one of its plan's.
+        everywhere: seconds an epoch over all cells, for one that has none of its own yet.
+    """
+    trials = [trial for trial in record.trials if trial.cell == cell.name]
+    pace, devices = _pace(trials) or everywhere, devices_of(record.spec.get("resources"))
+    wall = sum(trial.wall_seconds if trial.finished else trial.epochs * (pace or 0.0) for trial in trials)
+    seconds = max(wall * devices, record.device_seconds.get(cell.name, 0.0))
+    epochs, planned = sum(trial.epochs for trial in trials), record.most_epochs_of(cell)
+    if pace is None:
+        return Spent(epochs, planned, seconds, None)
+    return Spent(epochs, planned, seconds, planned * (seconds / epochs if epochs else pace * devices))
+
+
 def _cell(record: StudyRecord, cell: Cell, everywhere: float | None) -> CellOverview:
-    plan = record.plan
     trials = [trial for trial in record.trials if trial.cell == cell.name]
     states = Counter(trial.state for trial in trials)
     search = [trial for trial in trials if trial.phase == SEARCH]
     confirm = [trial for trial in trials if trial.phase == CONFIRM]
-    planned = plan.most_epochs_of(cell)
     pace = _pace(trials) or everywhere
-    devices = devices_of(record.spec.get("resources"))
-    ended = sum(trial.wall_seconds for trial in trials if trial.finished)
+    spent, quotas = spent_of(record, cell, everywhere), record.quotas(cell)
     under_way = sum(trial.epochs for trial in trials if not trial.finished) * (pace or 0.0)
     best = [trial.value for trial in search if trial.state == COMPLETE and trial.value is not None]
     return CellOverview(
         name=cell.name,
-        state=_state(record, cell, search, confirm),
+        state=_state(record, cell, trials, quotas),
         searched=_settled(search),
-        search_quota=plan.repeats * cell.trials,
+        search_quota=quotas[SEARCH],
         confirmed=_settled(confirm),
-        confirm_quota=plan.repeats * plan.confirm_seeds,
+        confirm_quota=quotas[CONFIRM],
         running=states[RUNNING],
         pruned=states[PRUNED],
         diverged=states[DIVERGED],
         failed=states[FAILED],
         best=max(best, default=None),
-        epochs=sum(trial.epochs for trial in trials),
-        epochs_planned=planned,
-        device_seconds=(ended + under_way) * devices,
-        device_seconds_planned=None if pace is None else pace * planned * devices,
-        seconds_left=_seconds_left(record, cell, search, confirm, under_way, pace),
+        epochs=spent.epochs,
+        epochs_planned=spent.epochs_planned,
+        device_seconds=spent.device_seconds,
+        device_seconds_planned=spent.device_seconds_planned,
+        seconds_left=_seconds_left(record, cell, trials, quotas, under_way, pace),
     )
 
 
-def _state(record: StudyRecord, cell: Cell, search: Sequence[TrialRecord], confirm: Sequence[TrialRecord]) -> str:
-    if any(not trial.finished for trial in confirm):
-        return CONFIRMING
-    if any(not trial.finished for trial in search):
-        return SEARCHING
-    plan = record.plan
-    if _settled(search) >= plan.repeats * cell.trials and (_settled(confirm) >= plan.repeats * plan.confirm_seeds):
+def _state(record: StudyRecord, cell: Cell, trials: Sequence[TrialRecord], quotas: Mapping[str, int]) -> str:
+    running = {trial.phase for trial in trials if not trial.finished}
+    for phase, word in reversed(RUNS.items()):
+        if phase in running:
+            return word
+    if all(_settled([t for t in trials if t.phase == phase]) >= quotas[phase] for phase in (SEARCH, CONFIRM)):
         return DONE
     if cell.name in record.stopped_cells:
         return STOPPED
     if record.finished:
         return SHORT
-    return WAITING if search or confirm else TO_COME
+    return WAITING if trials else TO_COME
 
 
 def _seconds_left(
     record: StudyRecord,
     cell: Cell,
-    search: Sequence[TrialRecord],
-    confirm: Sequence[TrialRecord],
+    trials: Sequence[TrialRecord],
+    quotas: Mapping[str, int],
     under_way: float,
     pace: float | None,
 ) -> float | None:
     if pace is None:
         return None
-    plan = record.plan
+    starts_more = not record.finished and cell.name not in record.stopped_cells
     seconds = 0.0
-    open_ = 0 if record.finished or cell.name in record.stopped_cells else plan.repeats
-    for trials, quota in ((search, cell.trials), (confirm, plan.confirm_seeds)):
-        ended = [trial.wall_seconds for trial in trials if trial.finished and trial.wall_seconds > 0]
+    for phase, quota in quotas.items():
+        own = [trial for trial in trials if trial.phase == phase]
+        ended = [trial.wall_seconds for trial in own if trial.finished and trial.wall_seconds > 0]
         # A trial of this phase as they were so far, those that were stopped early among them.
         each = statistics.fmean(ended) if ended else pace * cell.block.epochs
-        running = sum(not trial.finished for trial in trials)
-        seconds += each * (running + max(open_ * quota - _settled(trials) - running, 0))
+        running = sum(not trial.finished for trial in own)
+        seconds += each * max(quota - _settled(own) if starts_more else 0, running)
     return max(seconds - under_way, 0.0)
 
 

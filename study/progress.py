@@ -70,14 +70,14 @@ class Progress:
         self._show()
 
     def close(self) -> None:
-        """Leave the last state as a line of its own."""
-        self._show()
+        """Leave the last state as a line of its own, without an estimate: what is left may never run."""
+        self._show(last=True)
         if self._live:
             print(file=self._out, flush=True)
         self._width = 0
 
-    def line(self) -> str:
-        """The line's text."""
+    def line(self, *, last: bool = False) -> str:
+        """The line's text; the last one has no estimate."""
         done = self._already + sum(self._states.values())
         most = max(self._plan.trials + self._states[FAILED], done)  # a failed trial is replaced, audits come on top
         words = [f"{duration(self._clock() - self._begun)}", f"{done}/{most} trials"]
@@ -87,7 +87,7 @@ class Progress:
             if self._states[state]:
                 words.append(f"{self._states[state]} {word}")
         words.append(f"{self._epochs} epochs")
-        left = self.seconds_left()
+        left = None if last else self.seconds_left()
         if left is not None:
             words.append(f"about {duration(left)} left")
         return " · ".join(words)
@@ -116,8 +116,8 @@ class Progress:
     def complete(self) -> int:
         return self._states[COMPLETE]
 
-    def _show(self) -> None:
-        text = self.line()
+    def _show(self, *, last: bool = False) -> None:
+        text = self.line(last=last)
         if not self._live:
             print(f"  {text}", file=self._out, flush=True)
             return

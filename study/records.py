@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from search_spaces import Value
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from study.plan import Cell, Plan
 
 SEARCH = "search"
 CONFIRM = "confirm"  # fresh runs of a search's winner; only these read the test split
@@ -95,3 +96,19 @@ class StudyRecord:
 
     def of_cell(self, cell: str, phase: str) -> tuple[TrialRecord, ...]:
         return tuple(trial for trial in self.trials if trial.cell == cell and trial.phase == phase)
+
+    def quotas(self, cell: Cell) -> dict[str, int]:
+        """Trials of each phase, over all repeats: as planned, and what began beyond the plan.
+
+        Beyond it are audits, further trials up to equal spending, and confirm runs of a winner that trials which were
+        added later replaced. Failed trials count nowhere: what replaces one takes its place.
+        """
+        planned = {SEARCH: cell.trials, RERANK: self.plan.reranked(cell), CONFIRM: self.plan.confirm_seeds, AUDIT: 0}
+        begun = Counter((t.phase, t.repeat) for t in self.trials if t.cell == cell.name and t.state != FAILED)
+        repeats = range(self.plan.repeats)
+        return {phase: sum(max(most, begun[phase, repeat]) for repeat in repeats) for phase, most in planned.items()}
+
+    def most_epochs_of(self, cell: Cell) -> int:
+        """Epochs of one cell where nothing more stops early: its quotas at full length, and what failed trials took."""
+        failed = sum(trial.epochs for trial in self.trials if trial.cell == cell.name and trial.state == FAILED)
+        return cell.block.epochs * sum(self.quotas(cell).values()) + failed

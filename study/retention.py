@@ -9,8 +9,10 @@ from pathlib import Path
 from study.errors import StudyError
 from study.home import StudyHome
 from study.look import job_of, open_study
-from study.records import CONFIRM, RUNNING, SEARCH, StudyRecord
-from study.selection import winner
+from study.records import CONFIRM, RERANK, RUNNING, SEARCH, StudyRecord
+from study.sections.storage import JOURNAL, SQLITE
+from study.selection import selected
+from study.spec import Spec
 from study.storage import PATTERN, is_url, storage_of
 
 
@@ -40,6 +42,21 @@ def checkpoints_of(place: StudyHome) -> str:
     return storage_of(place, None, place.read_facts() or {}).root
 
 
+def delete_from_database(place: StudyHome) -> int:
+    """Where the ledger lives in a database and not in the study's folder, take it out of there.
+
+    Returns:
+        How many Optuna studies went.
+    """
+    record = open_study(place.folder)
+    search = Spec.model_validate(record.spec).search
+    if search.storage in (JOURNAL, SQLITE):
+        return 0
+    from study.search.ledger import Ledger
+
+    return Ledger(place.ledger, record.plan, search, read_only=True).delete()
+
+
 def weigh(paths: Iterable[Path]) -> tuple[int, int]:
     """Number of files at and below the paths, and their bytes."""
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
@@ -67,7 +84,11 @@ def _winners(record: StudyRecord) -> set[str]:
     kept = {job_of(record, trial).folder for trial in record.trials if trial.phase == CONFIRM}
     for cell in record.plan.cells:
         for repeat in range(record.plan.repeats):
-            best = winner([trial for trial in record.of_cell(cell.name, SEARCH) if trial.repeat == repeat])
+            own, reruns = (
+                [trial for trial in record.of_cell(cell.name, phase) if trial.repeat == repeat]
+                for phase in (SEARCH, RERANK)
+            )
+            best = selected(own, reruns, record.plan.rerank)
             if best is not None:
                 kept.add(job_of(record, best).folder)
     return kept

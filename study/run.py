@@ -109,12 +109,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         return INTERRUPTED_EXIT_CODE
     if (not record.finished and record.ended_by is None) or stop_requested():
         ended = sum(trial.finished for trial in record.trials)
-        print(f"stopped: {ended} of {plan.trials} trials are done and kept in {place.folder}\n{go_on}")
+        most = max(plan.trials, len(record.trials))
+        print(f"stopped: {ended} of {most} trials are done and kept in {place.folder}\n{go_on}")
         return INTERRUPTED_EXIT_CODE
     from study.analysis.summary import summarize
     from study.reporting.table import final_table
 
     print(final_table(summarize(record)))
+    if plan.replay:
+        print(console.replayed(record))
     print(console.closing(place, record, whole_tree=not (given.address or os.environ.get("RAY_ADDRESS"))))
     if record.ended_by:
         print(f"ended by {record.ended_by}; raise it and {go_on}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.agreement import check_agreement
 from study.calibration import read_calibration, with_micro_batches
 from study.control import stopped_cells
 from study.datasets import require_data
@@ -20,7 +21,9 @@ from study.meter import Meter
 from study.mounts import refuse_sqlite_on_network
 from study.overview import devices_of
 from study.plan import Plan, make_plan
+from study.preflight import require_storage
 from study.records import FAILED, StudyRecord, TrialRecord
+from study.sections.storage import without_password
 from study.spec import Spec
 from study.spending import Spending, total_device_seconds
 from study.storage import Storage, storage_of
@@ -108,7 +111,6 @@ def _run(
 ) -> StudyRecord:
     from study.search.ledger import Ledger
     from study.tracking.notes import end_of_study, start_of_study
-    from study.work import WorkQueue
 
     facts = before or first_facts(spec, plan)
     if before is None and (calibrated := read_calibration(place, spec)):
@@ -119,24 +121,21 @@ def _run(
         facts["warm_start"] = warm
         plan = with_warm_points(plan, warm)
     ledger = Ledger(place.ledger, plan, spec.search)
-    if before is None and ledger.records():
-        raise StudyError(
-            f"the storage holds {len(ledger.records())} trials of a study '{spec.name}' already, but {place.facts} is "
-            "missing; restore it, or begin another with name=..."
-        )
+    check_agreement(place, without_password(spec.search.storage), len(ledger.records()), begun=before is not None)
     if retry_failed:
         ledger.forgive_failures()
-    if before and before.get("reported") and WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished():
+    if before and before.get("reported") and _finished(plan, ledger, place):
         say("nothing is left to run: the study is complete")
         record = _record(spec, plan, ledger, before, place)
         _write_report(record, place)
         return record
     facts.pop("ended_by", None)
     checkpoints = storage_of(place, storage, facts)
+    require_storage(checkpoints.root)
     place.write_facts(facts)
     with handled():
         tracker = start_of_study(spec, plan, place, facts)
-        if WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished():
+        if _finished(plan, ledger, place):
             say("nothing is left to run: every trial is done")
         else:
             ended_by = _sweep(
@@ -191,7 +190,9 @@ def _sweep(
 
     settled = sum(record.finished for record in ledger.records())
     if resumed:
-        say(f"  resuming: {settled} of {plan.trials} trials are done, {ledger.cut_off} were cut off and go on")
+        most, cut_off = max(plan.trials, len(ledger.records())), ledger.cut_off
+        go_on = f", {cut_off} that {'was' if cut_off == 1 else 'were'} cut off go on" if cut_off else ""
+        say(f"  resuming: {settled} of {most} trials are done{go_on}")
     coordinator = Coordinator(
         spec,
         plan,
@@ -243,9 +244,14 @@ def _write_report(record: StudyRecord, place: StudyHome) -> Path:
     return write_report(record, place.report, read_traces(record, place))
 
 
-def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], place: StudyHome) -> StudyRecord:
+def _finished(plan: Plan, ledger: Ledger, place: StudyHome) -> bool:
+    """Whether nothing is left to run."""
     from study.work import WorkQueue
 
+    return WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished()
+
+
+def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], place: StudyHome) -> StudyRecord:
     sessions = facts["sessions"]
     return StudyRecord(
         name=spec.name,
@@ -253,7 +259,7 @@ def _record(spec: Spec, plan: Plan, ledger: Ledger, facts: Mapping[str, Any], pl
         spec=spec.to_dict(),
         plan=plan,
         trials=tuple(_with_traceback(job, record, place) for job, record in ledger.jobs()),
-        finished=WorkQueue(plan, ledger, closed=stopped_cells(place.control)).finished(),
+        finished=_finished(plan, ledger, place),
         wall_seconds=sum(session["wall_seconds"] for session in sessions),
         cpu_seconds=sum(session["cpu_seconds"] for session in sessions),
         peak_memory_bytes=max((session["peak_memory_bytes"] for session in sessions), default=0),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -119,13 +121,13 @@ def study_text(record: StudyRecord, place: StudyHome, driver: Driver | None) -> 
 
 
 def _row(cell: CellOverview, *, driven: bool) -> tuple[str, ...]:
-    from study.overview import CONFIRMING, SEARCHING, WAITING
+    from study.overview import RUNS, WAITING
     from study.text import hours
 
     planned = cell.device_seconds_planned
     return (
         cell.name,
-        cell.state if driven or cell.state not in (SEARCHING, CONFIRMING) else WAITING,
+        cell.state if driven or cell.state not in RUNS.values() else WAITING,
         f"{cell.searched}/{cell.search_quota}",
         f"{cell.confirmed}/{cell.confirm_quota}",
         *(str(number) if number else "-" for number in (cell.running, cell.pruned, cell.diverged, cell.failed)),
@@ -197,9 +199,12 @@ def _ago(place: StudyHome) -> str:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0.1 <= value <= 86_400:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"must be seconds from 0.1 to 86400, but got {text!r}")
     return value
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from study.overview import devices_of
+from study.overview import spent_of
 from study.plan import Cell
 from study.records import (
     COMPLETE,
     DIVERGED,
+    FAILED,
     RERANK,
     SEARCH,
     STOPPED_BY_USER,
@@ -29,7 +29,8 @@ class CellSpending:
     """One cell: what ran and what it cost. Device-hours are wall time times the devices that a trial holds."""
 
     cell: Cell
-    phases: Counter[str]  # trials that ended, by phase
+    phases: Counter[str]  # trials that came to a result, by phase
+    quotas: Mapping[str, int]  # by phase: as planned, and what began beyond the plan
     topped_up: int  # of the search trials: beyond the quota, to spend what the block's costliest search did
     tried_first: int
     warm_started: int
@@ -38,9 +39,9 @@ class CellSpending:
     closed: bool  # the user stopped the cell: it starts no further trials
     audit: Audit
     epochs: int
-    epochs_planned: int  # where nothing stops early
+    epochs_planned: int  # where nothing more stops early
     device_hours: float
-    device_hours_planned: float | None  # where nothing stops early, at this cell's pace; None before any epoch
+    device_hours_planned: float | None  # for the planned epochs, at this cell's pace; None before any trial ended
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,13 @@ def _of_cell(record: StudyRecord, cell: Cell) -> CellSpending:
     trials = [trial for trial in record.trials if trial.cell == cell.name]
     search = [trial for trial in trials if trial.phase == SEARCH]
     origins = Counter(trial.origin for trial in search)
-    epochs, planned = sum(trial.epochs for trial in trials), record.plan.most_epochs_of(cell)
-    seconds = record.device_seconds.get(cell.name)
-    if seconds is None:  # kept by no session: of the trials that ended
-        seconds = devices_of(record.spec.get("resources")) * sum(trial.wall_seconds for trial in trials)
+    spent = spent_of(record, cell)
+    at_most = spent.device_seconds_planned
     audit = audit_of(trials, record.plan.rerank)
     return CellSpending(
         cell=cell,
-        phases=Counter(trial.phase for trial in trials if trial.finished),
+        phases=Counter(trial.phase for trial in trials if trial.finished and trial.state != FAILED),
+        quotas=record.quotas(cell),
         topped_up=origins[TOP_UP],
         tried_first=origins[TRY_FIRST],
         warm_started=origins[WARM_START],
@@ -96,10 +96,10 @@ def _of_cell(record: StudyRecord, cell: Cell) -> CellSpending:
         stopped_by_user=sum(trial.reason == STOPPED_BY_USER for trial in trials),
         closed=cell.name in record.stopped_cells,
         audit=audit,
-        epochs=epochs,
-        epochs_planned=planned,
-        device_hours=seconds / 3600,
-        device_hours_planned=seconds / 3600 / epochs * planned if epochs and math.isfinite(seconds) else None,
+        epochs=spent.epochs,
+        epochs_planned=spent.epochs_planned,
+        device_hours=spent.device_seconds / 3600,
+        device_hours_planned=None if at_most is None else at_most / 3600,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search_spaces import Choice, Dimension, Value
+from search_spaces import Dimension, Value
 from study.plan import Block, Cell
 from study.records import COMPLETE, CONFIRM, DIVERGED, RERANK, SEARCH, StudyRecord, TrialRecord
 from study.selection import of_newest_winner, selected
@@ -116,11 +116,14 @@ def confirming(record: StudyRecord, cell: Cell) -> list[TrialRecord]:
 
 
 def edge_knobs(params: Mapping[str, Value], dimensions: Mapping[str, Dimension]) -> dict[str, str]:
-    """Which knobs lie in the outer 10% of their range, and where, on the scale that was searched."""
+    """Which knobs lie in the outer 10% of their range, and where, on the scale that was searched.
+
+    Of listed numbers (the axis of a grid) the first and the last lie there: nothing beyond them was tried.
+    """
     found = {}
     for knob, dimension in dimensions.items():
         value = params.get(knob)
-        if value is None or isinstance(dimension, Choice):
+        if value is None:
             continue
         if not dimension.contains(value):
             found[knob] = "outside the range"

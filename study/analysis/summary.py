@@ -58,7 +58,7 @@ class CellSummary:
     search: Counts
     confirm: Counts
     epochs_spent: int  # of every phase, whatever came of them
-    epochs_full: int  # planned, if nothing stops early
+    epochs_full: int  # where nothing stops early: as planned, and of what began beyond the plan
     scores: tuple[RepeatScore, ...]
     interval: Interval | None  # None for fewer than two repeats with a score
     divergence: Rate | None  # over all search trials that ended, stopped and failed ones in the denominator
@@ -117,7 +117,7 @@ def summarize(record: StudyRecord) -> StudySummary:
         claims=declared_claims(record.spec, record.plan, {cell.cell.name: cell.scores for cell in cells}),
         counts=count_states(record.trials),
         epochs_spent=sum(trial.epochs for trial in record.trials),
-        epochs_full=record.plan.most_epochs,
+        epochs_full=sum(cell.epochs_full for cell in cells),
         finished=finished,
         notes=_notes(record),
     )
@@ -154,7 +154,7 @@ def _summarize_cell(record: StudyRecord, cell: Cell, finished: bool) -> CellSumm
         search=counts,
         confirm=count_states(confirm),
         epochs_spent=sum(trial.epochs for trial in every),
-        epochs_full=plan.most_epochs_of(cell),
+        epochs_full=record.most_epochs_of(cell),
         scores=scores,
         interval=interval,
         divergence=clopper_pearson(counts.diverged, counts.ended),

@@ -75,7 +75,11 @@ def facts(record: StudyRecord, summary: StudySummary) -> list[tuple[str, str, st
     spent = share_text(summary.epochs_spent, summary.epochs_full)
     memory = record.peak_memory_bytes / 2**30
     return [
-        ("Trials", f"{counts.ended:,}", f"of {plan.trials:,} planned: {', '.join(states) or 'none started'}"),
+        (
+            "Trials",
+            f"{counts.ended:,}",
+            f"of {plan.trials:,} planned{_beyond(record)}: {', '.join(states) or 'none started'}",
+        ),
         ("Epochs", f"{summary.epochs_spent:,}", f"of {summary.epochs_full:,} if none stopped early ({spent})"),
         ("Wall time", duration_text(record.wall_seconds), f"from {moment_text(record.started_at)}"),
         ("CPU time", duration_text(record.cpu_seconds), "over the whole process tree"),
@@ -83,6 +87,13 @@ def facts(record: StudyRecord, summary: StudySummary) -> list[tuple[str, str, st
         *_device_hours(record),
         ("Repeats", f"{plan.repeats}", "independent searches of each cell: the unit of inference"),
     ]
+
+
+def _beyond(record: StudyRecord) -> str:
+    """Trials that are no part of the plan."""
+    quotas = sum(sum(record.quotas(cell).values()) for cell in record.plan.cells)
+    more = quotas - record.plan.trials + sum(trial.state == FAILED for trial in record.trials)
+    return f" and {more:,} beyond the plan (audits, top-ups, replacements)" if more else ""
 
 
 def _device_hours(record: StudyRecord) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ def cost_table(found: Calibration) -> str:
             f"{cost.most_device_hours:>12.3f}"
             for cost in found.cells
         ),
-        f"on {found.device} ({found.device_memory_bytes / 2**30:.1f} GiB): at most {found.most_device_hours:.2f} "
+        f"on {found.device} ({found.device_memory_bytes / 2**30:.1f} GiB): at most {found.hours_text} "
         "device-hours if no trial stops early; a probe's evaluation comes on top",
     ]
     return "\n".join(lines)

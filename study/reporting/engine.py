@@ -30,12 +30,12 @@ def engine_view(record: StudyRecord) -> EngineView:
     cells, plan = cell_spending(record), record.plan
     found = reranks(record)
     columns = [
-        ("search", tuple(_of(cell.phases[SEARCH], plan.repeats * cell.cell.trials) for cell in cells)),
-        ("confirm", tuple(_of(cell.phases[CONFIRM], plan.repeats * plan.confirm_seeds) for cell in cells)),
+        ("search", tuple(_of(cell.phases[SEARCH], cell.quotas[SEARCH]) for cell in cells)),
+        ("confirm", tuple(_of(cell.phases[CONFIRM], cell.quotas[CONFIRM]) for cell in cells)),
         ("epochs", tuple(f"{_of(cell.epochs, cell.epochs_planned)} {_share(cell)}" for cell in cells)),
         ("device-hours", tuple(_hours(cell) for cell in cells)),
         ("topped up", tuple(str(cell.topped_up) for cell in cells)) if plan.equalize else None,
-        ("re-ranked", tuple(_of(cell.phases[RERANK], plan.repeats * plan.reranked(cell.cell)) for cell in cells))
+        ("re-ranked", tuple(_of(cell.phases[RERANK], cell.quotas[RERANK]) for cell in cells))
         if plan.rerank > 1
         else None,
         ("stopped at a rung", tuple(str(cell.stopped_by_rung) for cell in cells))

@@ -10,6 +10,7 @@ from study.analysis.intervals import Difference, Interval, Rate
 from study.analysis.summary import BlockSummary, CellSummary, StudySummary
 from study.plan import Block
 
+MOST_POINTS = 100  # between two accuracies
 FEW_REPEATS = 5  # below it an estimated spread is itself too rough to lean on
 DIVERGENCE_NOTE = (
     "The divergence rate is over all search trials that were started and ended: stopped and failed trials are in the "
@@ -95,12 +96,22 @@ def resolution_text(block: BlockSummary, summary: StudySummary) -> str:
         return f"{text} {why} no interval of a difference between two cells."
     rough = " From so few repeats that reach is itself rough." if summary.plan.repeats < FEW_REPEATS else ""
     low, high = found.half_widths[0], found.half_widths[-1]
-    spread = f" ({low:.1f} to {high:.1f}, by pair of cells)" if len(found.half_widths) > 1 else ""
+    spread = f" ({low:.1f} to {_points(high)}, by pair of cells)" if len(found.half_widths) > 1 else ""
+    if found.difference_points >= MOST_POINTS:
+        return (
+            f"{text} With {summary.plan.repeats} repeats a paired {found.level:.0%} interval of a difference reaches "
+            f"{MOST_POINTS} points and more to either side: no difference between two cells' means can be shown here."
+        )
     return (
         f"{text} With {summary.plan.repeats} repeats a paired {found.level:.0%} interval of a difference reaches about "
         f"{found.difference_points:.1f} points to either side{spread}: a smaller difference between two cells' means "
         f"cannot be shown here.{rough}"
     )
+
+
+def _points(half_width: float) -> str:
+    """An accuracy's difference has at most 100 points; a t interval of two repeats knows nothing of that."""
+    return f"{half_width:.1f}" if half_width < MOST_POINTS else f"{MOST_POINTS} and more"
 
 
 def grouped_flags(block: BlockSummary) -> list[tuple[str, list[tuple[str, str]]]]:

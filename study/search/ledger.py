@@ -153,6 +153,13 @@ class Ledger:
         for tally in self._tallies.values():
             tally.forgive()
 
+    def delete(self) -> int:
+        """Take all of the study's searches out of the storage; returns how many Optuna studies went."""
+        names = [study.study_name for study in self._studies.values()]
+        for name in names:
+            optuna.delete_study(study_name=name, storage=self._storage)
+        return len(names)
+
     def runs_of(self, number: int, cell: str, repeat: int, phase: str) -> tuple[TrialRecord, ...]:
         """The runs of a phase that repeat one search trial."""
         return tuple(run for run in self.of_search(cell, repeat, phase) if run.of == number)

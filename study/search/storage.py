@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import urllib.parse
 from contextlib import AbstractContextManager
@@ -47,19 +48,17 @@ def open_store(kind: str, journal: Path, *, read_only: bool) -> Store:
         read_only: nothing is made or mended; a study without a storage has none of its trials.
 
     Raises:
-        StudyError: sqlite on a network file system, or a database that does not answer.
+        StudyError: sqlite on a network file system, a database that does not answer, or a damaged journal.
     """
     if kind == JOURNAL:
-        if read_only:
-            return Store(JournalStorage(JournalFileBackend(str(journal if journal.exists() else os.devnull))))
-        mend_journal(journal)
-        own = OneWriterJournal(journal)
-        return Store(JournalStorage(own), own)
+        return _open_journal(journal, read_only=read_only)
     if kind == SQLITE:
         kind = f"sqlite:///{journal.with_suffix('.db')}"
     if kind.startswith("sqlite") and ":///" in kind:
         path = Path(kind.partition(":///")[2])
         refuse_sqlite_on_network(path, "search.storage=sqlite", "use search.storage=journal or a database URL")
+        if read_only and not path.exists():
+            return _open_journal(Path(os.devnull), read_only=True)
     try:
         return Store(optuna.storages.get_storage(_connectable(kind)))
     except Exception as error:  # of SQLAlchemy, of a driver, or ImportError where there is none
@@ -67,6 +66,34 @@ def open_store(kind: str, journal: Path, *, read_only: bool) -> Store:
             f"the storage {without_password(kind)} does not open ({_reason(error, kind)}); check search.storage, "
             f"{PASSWORD_VARIABLE} and that the database driver is installed"
         ) from None
+
+
+def _open_journal(path: Path, *, read_only: bool) -> Store:
+    own = None
+    try:
+        if read_only:
+            return Store(JournalStorage(JournalFileBackend(str(path if path.exists() else os.devnull))))
+        mend_journal(path)
+        own = OneWriterJournal(path)
+        return Store(JournalStorage(own), own)
+    except (ValueError, KeyError) as error:  # a line that is no JSON, or none of Optuna's
+        if own is not None:
+            own.close()
+        raise StudyError(
+            f"the journal {path} is damaged ({_damage(path) or f'{type(error).__name__}: {error}'}); restore it from a "
+            "copy, or begin another study with name=..."
+        ) from None
+
+
+def _damage(path: Path) -> str | None:
+    """The first line that is no JSON."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                return f"line {number} is not JSON"
+    return None
 
 
 def _connectable(url: str) -> str:

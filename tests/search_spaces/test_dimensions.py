@@ -55,9 +55,17 @@ def test_position_is_on_the_searched_scale() -> None:
     assert [log.position(10.0**power) for power in (-4, -3, -2, -1, 0)] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
     assert Int(low=1, high=256, log=True).position(16) == pytest.approx(0.5)
     assert Float(low=3, high=3).position(3) is None  # a point has no ends
-    assert Choice(values=(1, 2)).position(1) is None
     with pytest.raises(SpaceError, match="only a number has a place in a range, but got 'x'"):
         log.position("x")
+
+
+def test_listed_numbers_have_a_place_by_rank_and_words_have_none() -> None:
+    rates = Choice(values=(3.0, 0.5, 1, 25.0, 6.0))  # as a study file may list them
+    assert [rates.position(value) for value in (0.5, 1, 3.0, 6.0, 25.0)] == [0, 0.25, 0.5, 0.75, 1]
+    for unordered in (("raw", "capped"), (False, True), (1, "raw"), (7.0,)):
+        assert Choice(values=unordered).position(unordered[0]) is None
+    with pytest.raises(SpaceError, match="only a listed value has a place, but got 2"):
+        rates.position(2)
 
 
 def test_bounds_become_plain_floats() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import optuna
 import pytest
 
 from study.clean import main
@@ -84,6 +85,32 @@ def test_all(home: StudyHome, capsys: pytest.CaptureFixture[str]) -> None:
     assert clean(home, "--all", "--yes") == 0
     assert not home.folder.exists()
     assert home.root.exists()
+
+
+def test_all_takes_the_study_out_of_a_database(
+    begin_home: BeginHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    optuna.create_study(study_name="another", storage=url)
+    search = {"trials": 2, "repeats": 2, "method": "random", "storage": url}
+    place = begin_home([COMPLETE, COMPLETE, COMPLETE], running=1, arms=["sgd"], search=search)
+    assert len(optuna.get_all_study_names(url)) == 4  # two searches and a confirm run
+    assert clean(place, "--all", "--dry-run") == 0
+    assert len(optuna.get_all_study_names(url)) == 4
+    assert clean(place, "--all", "--yes") == 0
+    assert "deleted 3 Optuna studies from the database" in capsys.readouterr().out
+    assert optuna.get_all_study_names(url) == ["another"]
+
+
+def test_the_winner_is_the_one_that_re_ranking_chose(begin_home: BeginHome) -> None:
+    """Search trials score .50, .51 and so do their fresh runs of the best two: the later, of the worse, is better."""
+    search = {"trials": 2, "repeats": 1, "method": "random"}
+    place = begin_home(arms=["sgd"], search=search, confirm={"seeds": 1, "rerank": 2})
+    for folder in (place.folder / "trials").iterdir():
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "epoch-000010-ab.pt").write_bytes(b"x")
+    assert clean(place) == 0
+    assert left(place) == {"sgd_B64_r0_t0": [10], "sgd_B64_r0_c0": [10]}
 
 
 def test_all_asks_on_a_terminal(home: StudyHome, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,12 +32,52 @@ def test_header_says_what_will_be_spent(make_spec: SpecFactory) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"equalize": True, "early_stopping": {"method": "median"}}, "samples; further trials on top"),
+        ({"early_stopping": {"method": "asha", "audit": 0.1}}, "samples; audits on top"),
+        (
+            {"equalize": True, "early_stopping": {"method": "asha", "audit": 1}},
+            "samples; further trials and audits on top",
+        ),
+    ],
+)
+def test_what_comes_on_top_of_the_plan_is_said(make_spec: SpecFactory, search: dict[str, object], words: str) -> None:
+    spec = make_spec(search={"trials": 3, "repeats": 2, **search})
+    assert console.header(spec, make_plan(spec)).endswith(words)
+
+
 def test_header_of_the_least(make_spec: SpecFactory) -> None:
     spec = make_spec(arms=["sgd"], search={"trials": 1, "repeats": 1, "method": "random"})
     header = console.header(spec, make_plan(spec))
     assert header.startswith("tiny: 1 arm, 1 block, 1 cell\n")
     assert "1 search (1 cell x 1 repeat) of 1 trial, random, no early stopping" in header
     assert "1 run of the winners" in header
+
+
+def test_claims_in_words(make_spec: SpecFactory) -> None:
+    both = {"arm": "lars", "than": "sgd", "margin": 0.02, "why": "w"}
+    claims = [
+        {"id": "N", "kind": "noninferior", **both},
+        {"id": "R", "kind": "rate", "metric": "diverged", **both},
+        {"id": "T", "kind": "trend", "arm": "lars", "over": "batch_size", "margin": 0.02, "why": "w"},
+    ]
+    spec = make_spec(train={"epochs": 10, "batch_size": [64, 128]}, claims=claims)
+    lines = [line.split(",")[0] for line in console.dry_run(spec, make_plan(spec)).splitlines() if "claim" in line]
+    assert lines == [
+        "claim N: lars noninferior to sgd",
+        "claim R: lars rate above that of sgd",
+        "claim T: lars trend over batch_size",
+    ]
+
+
+def test_a_replayed_trial_is_told_digit_by_digit(make_record: Callable[..., StudyRecord]) -> None:
+    record = make_record(arms=("lars",), repeats=1, trials=1)
+    confirm = record.trials[-1]
+    metrics = {"val/accuracy": 2 / 3, "test/accuracy": 0.7, "steps": 9.0}
+    told = console.replayed(replace(record, trials=(replace(confirm, state="complete", epochs=20, metrics=metrics),)))
+    assert told == "the trial: complete after 20 epochs, val/accuracy 0.6666666666666666, test/accuracy 0.7"
 
 
 def test_dry_run_shows_blocks_cells_spaces_and_claims(make_spec: SpecFactory) -> None:
@@ -50,7 +90,7 @@ def test_dry_run_shows_blocks_cells_spaces_and_claims(make_spec: SpecFactory) ->
         "block B64: digits, resnet8, batch 64 (16 steps an epoch, micro-batch 32), 10 epochs, one_d_lr capped, float32",
         "block B1077: digits, resnet8, batch 1077 (1 step an epoch, micro-batch 32)",
         "1077 train, 360 validation, 360 test images; one test image is 0.28 points",
-        "claim C: lars superior than sgd, accuracy, margin 0.02, level 0.95",
+        "claim C: lars superior to sgd, accuracy, margin 0.02, level 0.95",
         f"lock {spec.digest()[:16]}; nothing was run",
     ):
         assert piece in shown

@@ -194,7 +194,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on(tmp_path: Path, number: s
     if number == signal.SIGTERM and when == "training":
         resumed = run(tmp_path, *SMALL, "--resume")
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-        assert "were cut off and go on" in resumed.stdout
+        assert "cut off go on" in resumed.stdout
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/studies/mlflow.db")

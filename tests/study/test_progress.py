@@ -99,10 +99,11 @@ def test_a_terminal_gets_one_line_that_rewrites_itself(
     assert _screen(out.getvalue()) == ["  0:01 · 0/16 trials · 1 running · 0 epochs"]
     progress.note("a line that stays")
     progress.ended(_job(plan, 0), make_ending(wall_seconds=1.0))
+    assert progress.line().startswith("0:01 · 1/16 trials · 1 running · 0 epochs · about")
     progress.close()
     screen = _screen(out.getvalue())
     assert screen[0] == "  a line that stays"
-    assert screen[1].startswith("  0:01 · 1/16 trials · 1 running · 0 epochs · about")
+    assert screen[1] == "  0:01 · 1/16 trials · 1 running · 0 epochs"  # at the end without an estimate
     assert screen[2] == ""
 
 

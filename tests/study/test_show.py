@@ -40,8 +40,8 @@ def test_a_running_study(begin_home: BeginHome, shown: Callable[..., Lines]) -> 
         f"tiny: running (process {os.getpid()}), begun 2025-03-04T05:06:07+00:00, last activity 0:0"
     )
     assert lines[1] == "  3 of 16 trials done, 2 running, 1 stopped early, 1 diverged, 1 failed"
-    # 4 ended trials of 10 epochs (make_ending) and 2 s; 2 running ones of 3 epochs.
-    assert lines[2].startswith("  46 of at most 160 epochs, 0.003 device-hours of at most about 0.009, about 0:")
+    # 4 ended trials of 10 epochs (make_ending) and 2 s; 2 running ones of 3 epochs; what failed takes no other's place.
+    assert lines[2].startswith("  46 of at most 170 epochs, 0.003 device-hours of at most about 0.009, about 0:")
     lars, sgd = (line.split() for line in lines[5:7])
     assert lars[:4] == ["lars/B64", "searching", "2/6", "0/2"]
     assert lars[4:9] == ["1", "-", "1", "-", "0.5000"]  # running, stopped, diverged, failed, best
@@ -161,6 +161,14 @@ def test_watch_ends_with_the_driver(
         "tiny: running",
         "tiny: stopped",
     ]
+
+
+def test_an_odd_number_of_seconds(begin_home: BeginHome, capsys: pytest.CaptureFixture[str]) -> None:
+    place = begin_home([])
+    for given in ("soon", "nan", "0"):
+        assert main(["tiny", "--home", str(place.root), "--watch", given]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: argument --watch: must be seconds from 0.1 to 86400, but got '{given}'")
 
 
 def test_all_studies_of_a_home(begin_home: BeginHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,14 @@ def test_choices_points_and_missing_knobs_have_no_edge() -> None:
     assert edge_knobs({"depth": 10}, {"depth": Int(low=1, high=10)}) == {"depth": "at the high end"}
 
 
+@pytest.mark.parametrize(
+    ("value", "where"), [(0.25, "at the low end"), (0.5, None), (1.5, None), (6.0, "at the high end")]
+)
+def test_the_ends_of_a_grid_axis_are_edges(value: float, where: str | None) -> None:
+    axis = {"base_lr": Choice(values=(0.25, 0.5, 1.5, 6.0))}
+    assert edge_knobs({"base_lr": value}, axis).get("base_lr") == where
+
+
 def test_further_scores_are_means_over_repeats_of_means_over_seeds(make_record) -> None:
     record = make_record(arms=("lars",), repeats=2, confirm_seeds=2)
     cell = record.plan.cells[0]

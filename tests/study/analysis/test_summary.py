@@ -21,12 +21,13 @@ def test_counts_and_spend_are_those_of_the_trials(make_record) -> None:
         assert cell.search.diverged == search.count("diverged")
         assert cell.search.failed == search.count("failed")
         assert cell.epochs_spent == sum(t.epochs for t in own)
-        assert cell.epochs_full == 20 * (6 + 1) * 3
+        failed = [t.epochs for t in own if t.state == "failed"]
+        assert cell.epochs_full == 20 * (6 + 1) * 3 + sum(failed)
         rate = cell.divergence
         assert rate is not None
         assert (rate.events, rate.trials) == (search.count("diverged"), len(search))
     assert summary.epochs_spent == sum(t.epochs for t in record.trials)
-    assert summary.epochs_full == 5 * 3 * 7 * 20
+    assert summary.epochs_full == 5 * 3 * 7 * 20 + sum(t.epochs for t in record.trials if t.state == "failed")
     assert sum(cell.search.diverged for cell in summary.cells) == 3
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import yaml
 
 from study.analysis.summary import summarize
+from study.records import AUDIT
 from study.reporting.context import (
     MOST_ROWS,
     budget,
@@ -30,6 +31,15 @@ def test_facts(make_record) -> None:
     assert found["Epochs"][0] == f"{sum(t.epochs for t in record.trials):,}"
     assert found["Wall time"][0] == "2 min 51 s"
     assert found["Peak memory"][0] == "2.18 GiB"
+
+
+def test_trials_beyond_the_plan_are_counted_apart(make_record) -> None:
+    record = make_record(arms=("lars",), repeats=1)
+    audit = replace(record.trials[0], number=len(record.trials), phase=AUDIT, of=0)
+    record = replace(record, trials=(*record.trials, audit))
+    found = {name: (value, remark) for name, value, remark in facts(record, summarize(record))}
+    assert found["Trials"][0] == "8"
+    assert found["Trials"][1].startswith("of 7 planned and 1 beyond the plan (audits, top-ups, replacements): ")
 
 
 def test_budget_names_method_and_early_stopping(make_record) -> None:

@@ -52,6 +52,22 @@ def test_one_repeat_speaks_for_the_configurations_found(make_record) -> None:
     assert "One repeat gives no interval" in resolution_text(summary.blocks[0], summary)
 
 
+def test_a_reach_beyond_all_points_is_not_printed_as_one(make_record) -> None:
+    """A t interval of two repeats can be wider than any two accuracies can differ."""
+    counts = {"lars": [300, 100], "tvlars": [100, 350], "sgd": [200, 205]}
+    summary = summarize(with_correct(make_record(arms=("lars", "tvlars"), repeats=2), counts))
+    assert (summary.blocks[0].resolution.difference_points or 0) > 100
+    text = resolution_text(summary.blocks[0], summary)
+    assert text.endswith(
+        "reaches 100 points and more to either side: no difference between two cells' means can be shown here."
+    )
+    counts["lars"], counts["tvlars"] = [200, 205], [201, 250]
+    counts["lamb_warmup"], counts["sgd"] = [100, 300], [203, 204]
+    counts["lars_warmup"], counts["adamw"] = [202, 206], [199, 207]
+    summary = summarize(with_correct(make_record(arms=tuple(counts), repeats=2), counts))
+    assert "to 100 and more, by pair of cells" in resolution_text(summary.blocks[0], summary)
+
+
 def test_each_block_gets_its_own_answer(make_record) -> None:
     first, second = answer(summarize(make_record(batch_size=["full", 256])))
     assert first.startswith("In B1077, ")

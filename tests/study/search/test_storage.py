@@ -13,6 +13,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 
 from study.errors import StudyError
 from study.load import validate
@@ -52,9 +54,28 @@ def test_every_storage_holds_the_same(
         again = Ledger(path, make_plan(spec), spec.search, read_only=read_only)
         assert again.records() == kept.records()
         assert [job.key for job in again.cut_off_jobs()] == ["lars/B64/r0/t2", "lars/B64/r0/c0"]
-    if kind == "sqlite":  # as optuna-dashboard opens it
-        names = {study.study_name for study in optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/optuna.db")}
-        assert names == {"tiny/lars/B64/r0", "tiny/lars/B64/r0/confirm"}
+    _look_from_outside(kind, tmp_path, again)
+
+
+def _look_from_outside(kind: str, folder: Path, ledger: Ledger) -> None:
+    """What Optuna alone makes of the storage, and so optuna-dashboard, which opens it by these two classes."""
+    found: BaseStorage
+    if kind == "journal":
+        found = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
+    else:
+        found = RDBStorage(f"sqlite:///{folder}/{'optuna' if kind == 'sqlite' else 'other'}.db")
+    names = {study.study_name for study in optuna.get_all_study_summaries(found)}
+    assert names == {"tiny/lars/B64/r0", "tiny/lars/B64/r0/confirm"}
+    study = optuna.load_study(study_name="tiny/lars/B64/r0", storage=found)
+    assert study.direction.name == "MAXIMIZE"
+    assert [(trial.state.name, trial.value, trial.intermediate_values) for trial in study.trials] == [
+        ("COMPLETE", 0.5, {1: 0.25, 2: 0.5}),
+        ("PRUNED", 0.125, {1: 0.125}),
+        ("RUNNING", None, {}),
+    ]
+    assert [trial.params for trial in study.trials] == [dict(ledger.record(number).params) for number in range(3)]
+    confirm = optuna.load_study(study_name="tiny/lars/B64/r0/confirm", storage=found)
+    assert [(trial.state.name, trial.params) for trial in confirm.trials] == [("RUNNING", study.trials[0].params)]
 
 
 def test_sqlite_on_a_network_file_system_is_refused(
@@ -111,6 +132,26 @@ def test_no_password_is_written(make_spec: Callable[..., Spec], monkeypatch: pyt
         assert "s3cret" not in str(raised.value)
         assert "postgresql://me:***@127.0.0.1:1/optuna" in str(raised.value)
     assert asked == ["postgresql://me:s3cret@127.0.0.1:1/optuna", "postgresql://me:p%40ss@127.0.0.1:1/optuna"]
+
+
+@pytest.mark.parametrize("line", ["garbage", '{"op_code": 4}'])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_damaged_journal_is_one_sentence(tmp_path: Path, line: str, read_only: bool) -> None:
+    path = tmp_path / "optuna.log"
+    optuna.create_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(path))))
+    whole = path.read_text()
+    path.write_text(f"{whole}{line}\n{whole}")
+    with pytest.raises(StudyError) as raised:
+        storage.open_store("journal", path, read_only=read_only)
+    found = f"line {len(whole.splitlines()) + 1} is not JSON" if line == "garbage" else "KeyError: "
+    assert str(raised.value).startswith(f"the journal {path} is damaged ({found}")
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite", "sqlite:///{folder}/other.db"])
+def test_to_look_makes_no_storage(kind: str, tmp_path: Path) -> None:
+    store = storage.open_store(kind.format(folder=tmp_path), tmp_path / "optuna.log", read_only=True)
+    assert store.storage.get_all_studies() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_database_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
