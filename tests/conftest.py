@@ -1,15 +1,19 @@
-"""What tests of several packages share: a small CIFAR-10 in the true on-disk format."""
+"""What tests of several packages share: a small CIFAR-10 in the true on-disk format, scripts in two processes."""
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 WriteCifar = Callable[..., Path]
 
@@ -61,3 +65,25 @@ def write_cifar10() -> WriteCifar:
         return folder
 
     return write
+
+
+@pytest.fixture
+def run_workers(tmp_path: Path) -> Callable[..., list[Any]]:
+    """Run a test file as the script of two processes: what each of them, told its rank and a folder, saves there.
+
+    `run_workers(__file__, *arguments, folder=tmp_path)`; each is to leave `<rank>.pt`.
+    """
+
+    def run(script: str, *arguments: str, folder: Path = tmp_path) -> list[Any]:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+        commands = [[sys.executable, script, str(rank), str(folder), *arguments] for rank in range(2)]
+        processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for command in commands]
+        try:
+            errors = [process.communicate(timeout=120)[1].decode() for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+    return run

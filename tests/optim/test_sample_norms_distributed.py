@@ -1,7 +1,6 @@
 """Two workers with half of the batch each do as one worker with all of it. This file is also the workers' script."""
 
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -67,26 +66,9 @@ def worker(rank: int, folder: Path, reduction: str, mode: str) -> None:
     os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
-def run_workers(folder: Path, *arguments: str) -> list:
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(folder), *arguments], env=environment, stderr=subprocess.PIPE)
-        for rank in range(WORKERS)
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
-
-
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_two_workers_do_as_one(tmp_path, reduction):
-    found = run_workers(tmp_path, reduction, "exact")
+def test_two_workers_do_as_one(run_workers, reduction):
+    found = run_workers(__file__, reduction, "exact")
     net = Net().double()
     norms = PerSampleNorms(net, loss_reduction=reduction)
     optimizer = CLARS(net.parameters(), lr=0.5, weight_decay=0.1, sample_norms=norms)
@@ -109,8 +91,8 @@ def test_two_workers_do_as_one(tmp_path, reduction):
             torch.testing.assert_close(a, b.detach(), rtol=1e-10, atol=1e-14)
 
 
-def test_workers_agree_on_the_estimate_of_a_subset(tmp_path):
-    (first, first_params), (second, second_params) = run_workers(tmp_path, "mean", "subset")
+def test_workers_agree_on_the_estimate_of_a_subset(run_workers):
+    (first, first_params), (second, second_params) = run_workers(__file__, "mean", "subset")
     for (a, a_error), (b, b_error) in zip(first, second, strict=True):
         assert torch.equal(a, b)
         assert torch.equal(a_error, b_error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -91,30 +89,6 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     yield write
     for name in written:
         sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def run_workers(tmp_path: Path) -> Callable[..., list[Any]]:
-    """Run a test file as the script of two processes: what each of them, told its rank and a folder, saves there."""
-
-    def run(script: str) -> list[Any]:
-        root = Path(__file__).parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, script, str(rank), str(tmp_path)], env=environment, stderr=subprocess.PIPE
-            )
-            for rank in range(2)
-        ]
-        try:
-            errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-        return [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-    return run
 
 
 def _untimed(report: Report) -> Report:

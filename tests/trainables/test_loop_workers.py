@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -25,6 +24,7 @@ from trainables.totals import Totals
 
 WORKERS = 2
 NORMLESS = "normless"
+RunJob = Callable[..., Sequence[Any]]
 Make = Callable[..., TrialConfig]
 
 
@@ -91,26 +91,21 @@ def worker(rank: int, folder: Path) -> None:
     else:
         # only the first worker's word counts
         found = run_loop(config, folder / "checkpoints", job["stop_after"] if rank == 0 else 1)
-    torch.save(found, folder / f"found-{rank}.pt")
+    torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
     os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 
 
-def run_workers(folder: Path, config: TrialConfig, what: str, stop_after: int | None = None) -> Sequence[Any]:
-    torch.save({"config": config.to_dict(), "what": what, "stop_after": stop_after}, folder / "job.pt")
-    (folder / "store").unlink(missing_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE)
-        for rank in range(WORKERS)
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in range(WORKERS)]
+@pytest.fixture
+def run_job(run_workers: Callable[..., list[Any]]) -> RunJob:
+    """What each of two workers finds of a job, in a folder of its own or the one that holds its checkpoints."""
+
+    def run(folder: Path, config: TrialConfig, what: str, stop_after: int | None = None) -> Sequence[Any]:
+        torch.save({"config": config.to_dict(), "what": what, "stop_after": stop_after}, folder / "job.pt")
+        (folder / "store").unlink(missing_ok=True)
+        return run_workers(__file__, folder=folder)
+
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -120,13 +115,13 @@ def planted_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("arm", "batch", "micro"), [("clars", 40, 40), ("sgd", 41, 6), ("sgd", 3, 1)])
 def test_loss_and_gradient_are_those_of_one_worker(
-    make_config: Make, tmp_path: Path, arm: str, batch: int, micro: int
+    make_config: Make, tmp_path: Path, run_job: RunJob, arm: str, batch: int, micro: int
 ) -> None:
     """Also where shares differ by one sample and where a worker has fewer samples than the other micro-batches."""
     alone = make_config(arm, model=NORMLESS, batch_size=batch, micro_batch_size=batch)
     together = make_config(arm, model=NORMLESS, batch_size=batch, micro_batch_size=micro, workers=WORKERS)
     expected = step_gradients(alone)
-    for found in run_workers(tmp_path, together, "gradients"):
+    for found in run_job(tmp_path, together, "gradients"):
         torch.testing.assert_close(found["loss"], expected["loss"], rtol=1e-5, atol=0)
         torch.testing.assert_close(found["norms"], expected["norms"], rtol=1e-5, atol=0)
         assert found["measured"] == pytest.approx(expected["measured"], rel=1e-5)
@@ -135,7 +130,7 @@ def test_loss_and_gradient_are_those_of_one_worker(
 
 
 def test_training_is_that_of_one_worker_and_resumes_exactly(
-    make_config: Make, tmp_path: Path, assert_same: Callable[[object, object], None]
+    make_config: Make, tmp_path: Path, run_job: RunJob, assert_same: Callable[[object, object], None]
 ) -> None:
     def untimed(reports: Sequence[Report]) -> list[Report]:
         return [{key: value for key, value in report.items() if key not in TIMING_KEYS} for report in reports]
@@ -144,7 +139,7 @@ def test_training_is_that_of_one_worker_and_resumes_exactly(
     whole.mkdir()
     cut.mkdir()
     config = make_config("lars_warmup", model=NORMLESS, workers=WORKERS, evaluate_test=True)
-    first, second = run_workers(whole, config, "train")
+    first, second = run_job(whole, config, "train")
     assert first["status"] == second["status"] == "complete"
     assert second["reports"] == []  # only the first tells
     assert untimed([first["last"]]) == untimed([second["last"]])
@@ -155,14 +150,14 @@ def test_training_is_that_of_one_worker_and_resumes_exactly(
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
     assert first["reports"][-1]["test/items"] == 40
 
-    stopped = run_workers(cut, config, "train", stop_after=2)
+    stopped = run_job(cut, config, "train", stop_after=2)
     assert [found["status"] for found in stopped] == ["stopped", "stopped"]
     assert len(stopped[0]["reports"]) == 2
-    resumed, _ = run_workers(cut, config, "train")
+    resumed, _ = run_job(cut, config, "train")
     assert untimed(resumed["reports"]) == untimed(first["reports"])
 
 
-def test_batchnorm_nets_learn_alike_and_evaluate_one_model(make_config: Make, tmp_path: Path) -> None:
+def test_batchnorm_nets_learn_alike_and_evaluate_one_model(make_config: Make, tmp_path: Path, run_job: RunJob) -> None:
     """With BatchNorm over each worker's share the numbers differ, the learning does not."""
     config = make_config(
         "lars_warmup",
@@ -174,7 +169,7 @@ def test_batchnorm_nets_learn_alike_and_evaluate_one_model(make_config: Make, tm
         augmentation="none",
         workers=WORKERS,
     )
-    first, second = run_workers(tmp_path, config, "train")
+    first, second = run_job(tmp_path, config, "train")
     assert first["last"]["val/loss"] == second["last"]["val/loss"]
     alone = run_loop(TrialConfig.from_dict({**config.to_dict(), "workers": 1}), tmp_path / "alone")
     ours, theirs = first["reports"][-1]["val/accuracy"], alone["reports"][-1]["val/accuracy"]
@@ -183,10 +178,10 @@ def test_batchnorm_nets_learn_alike_and_evaluate_one_model(make_config: Make, tm
     assert abs(ours - theirs) < 0.06
 
 
-def test_running_statistics_are_the_mean_over_the_workers(make_config: Make, tmp_path: Path) -> None:
+def test_running_statistics_are_the_mean_over_the_workers(make_config: Make, tmp_path: Path, run_job: RunJob) -> None:
     """One step on all 120 images, 60 a worker: half of each one's statistics, in its own BatchNorm."""
     config = make_config("sgd", batch_size=120, micro_batch_size=60, augmentation="none", workers=WORKERS)
-    first, second = run_workers(tmp_path, config, "buffers")
+    first, second = run_job(tmp_path, config, "buffers")
     assert all(torch.equal(buffer, second[name]) for name, buffer in first.items())
     session = build_session(dataclasses.replace(config, workers=1))
     order = torch.randperm(120, generator=generator(config.seed, "order", 1))
@@ -200,10 +195,10 @@ def test_running_statistics_are_the_mean_over_the_workers(make_config: Make, tmp
     torch.testing.assert_close(first["stem.1.running_var"], 0.9 + 0.1 * variance, rtol=1e-4, atol=1e-6)
 
 
-def test_divergence_ends_both_at_the_same_step(make_config: Make, tmp_path: Path) -> None:
+def test_divergence_ends_both_at_the_same_step(make_config: Make, tmp_path: Path, run_job: RunJob) -> None:
     knobs = {"base_lr": 1e37, "weight_decay": 1e-4, "momentum": 0.9}
     config = make_config("sgd", hyperparameters=knobs, model=NORMLESS, workers=WORKERS)
-    first, second = run_workers(tmp_path, config, "train")
+    first, second = run_job(tmp_path, config, "train")
     assert first["status"] == second["status"] == "diverged"
     assert first["reason"] == second["reason"]
 

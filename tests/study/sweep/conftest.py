@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +18,14 @@ from typing import Any
 
 import pytest
 
+from study import interrupts
 from study.coordinator import Coordinator
 from study.home import StudyHome
 from study.jobs import Job
 from study.load import load_study
 from study.plan import make_plan
 from study.progress import Progress
-from study.records import Ending, TrialRecord
+from study.records import COMPLETE, SEARCH, Ending, TrialRecord
 from study.search.ledger import Ledger
 from study.spec import Spec
 from study.storage import Storage
@@ -140,6 +144,68 @@ def eventually() -> Callable[[Callable[[], bool], float], bool]:
         return question()
 
     return ask
+
+
+def hundred_unbeatable(plan: Any, rung: int) -> tuple[tuple[Job, TrialRecord], ...]:
+    """Trials of the first search that nobody can match: whoever comes to the rung after them is stopped."""
+    cell = plan.cells[0]
+    found = []
+    for index in range(100):
+        job = Job(10_000 + index, cell, 0, SEARCH, 10_000 + index, {}, 0)
+        record = TrialRecord(
+            number=job.number,
+            cell=cell.name,
+            arm=cell.arm,
+            block=cell.block.label,
+            repeat=0,
+            phase=SEARCH,
+            index=job.index,
+            state=COMPLETE,
+            params={},
+            seed=0,
+            epochs=4,
+            value=2.0,
+            curve={rung: 2.0},
+            metrics={},
+            reason=None,
+            wall_seconds=1.0,
+        )
+        found.append((job, record))
+    return tuple(found)
+
+
+@pytest.fixture
+def unbeatable() -> Callable[..., tuple[tuple[Job, TrialRecord], ...]]:
+    """Earlier trials that make every later one stop: `sweep.run(earlier=unbeatable(plan, rung=2))`."""
+    return hundred_unbeatable
+
+
+@pytest.fixture
+def run_until_stopped() -> Callable[[Sweep], tuple[TrialRecord, ...]]:
+    """Run a sweep whose process gets SIGTERM once its first trial has reported: what its ledger holds then."""
+
+    def run(sweep: Sweep) -> tuple[TrialRecord, ...]:
+        reports = sweep.home.trial("lars_B1077_r0_t0") / "reports.jsonl"
+
+        def ask_to_stop() -> None:
+            deadline = time.monotonic() + 120
+            while not reports.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with interrupts.handled(), interrupts.patient():
+            real_end, interrupts._end_hard = interrupts._end_hard, lambda: None
+            thread = threading.Thread(target=ask_to_stop)
+            thread.start()
+            try:
+                cut = sweep.run()
+            finally:
+                thread.join()
+                interrupts._end_hard = real_end
+        interrupts._requested.clear()
+        return cut
+
+    return run
 
 
 TWO_PROCESSES = """

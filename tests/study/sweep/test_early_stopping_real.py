@@ -11,42 +11,13 @@ import psutil
 import ray
 from ray.util import placement_group_table
 
-from study.jobs import Job
 from study.plan import make_plan
-from study.records import COMPLETE, PRUNED, SEARCH, TrialRecord
+from study.records import COMPLETE, PRUNED, SEARCH
 
 RUNG = 2
 
 
-def unbeatable(plan: Any, count: int) -> tuple[tuple[Job, TrialRecord], ...]:
-    """Trials of the search that nobody can match: whoever comes to the rung after them is stopped."""
-    cell = plan.cells[0]
-    found = []
-    for index in range(count):
-        job = Job(10_000 + index, cell, 0, SEARCH, 10_000 + index, {}, 0)
-        record = TrialRecord(
-            number=job.number,
-            cell=cell.name,
-            arm=cell.arm,
-            block=cell.block.label,
-            repeat=0,
-            phase=SEARCH,
-            index=job.index,
-            state=COMPLETE,
-            params={},
-            seed=0,
-            epochs=4,
-            value=2.0,
-            curve={RUNG: 2.0},
-            metrics={},
-            reason=None,
-            wall_seconds=1.0,
-        )
-        found.append((job, record))
-    return tuple(found)
-
-
-def test_thirty_stopped_trials_leave_nothing(small: Callable[..., Any], eventually: Any) -> None:
+def test_thirty_stopped_trials_leave_nothing(small: Callable[..., Any], unbeatable: Any, eventually: Any) -> None:
     sweep = small(
         "search.trials=30",
         "search.method=random",
@@ -56,7 +27,7 @@ def test_thirty_stopped_trials_leave_nothing(small: Callable[..., Any], eventual
     assert plan.blocks[0].rungs == (RUNG,)
     processes_before = len(psutil.Process().children(recursive=True))
 
-    records = sweep.run(earlier=unbeatable(plan, 100))
+    records = sweep.run(earlier=unbeatable(plan, rung=RUNG))
 
     searched = [record for record in records if record.phase == SEARCH]
     assert [record.state for record in searched] == [PRUNED] * 30

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,28 +188,11 @@ def test_the_same_seed_gives_the_same_study(small: Callable[..., Any], without_t
     assert shape(first) != shape(other)
 
 
-def test_stop_request_keeps_trials_resumable(small: Callable[..., Any], without_times: Any) -> None:
-    from study import interrupts
-
+def test_stop_request_keeps_trials_resumable(
+    small: Callable[..., Any], run_until_stopped: Any, without_times: Any
+) -> None:
     sweep = small("train.epochs=80", "search.trials=1", "train.checkpoint_every_epochs=1000")
-    with interrupts.handled(), interrupts.patient():
-
-        def ask_to_stop() -> None:
-            folder = sweep.home.trial("lars_B1077_r0_t0")
-            deadline = time.monotonic() + 60
-            while not (folder / "reports.jsonl").exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        real_end, interrupts._end_hard = interrupts._end_hard, lambda: None
-        thread = threading.Thread(target=ask_to_stop)
-        thread.start()
-        try:
-            cut = sweep.run()
-        finally:
-            thread.join()
-            interrupts._end_hard = real_end
-    interrupts._requested.clear()
+    cut = run_until_stopped(sweep)
     assert [record.state for record in cut] == ["running"]
     reached = cut[0].epochs
     assert 0 < reached < 80

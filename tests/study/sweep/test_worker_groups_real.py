@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +17,7 @@ from ray.util import placement_group_table
 from study.coordinator import Coordinator
 from study.jobs import Job, trial_config
 from study.plan import make_plan
-from study.records import COMPLETE, FAILED, PRUNED, SEARCH, TrialRecord
+from study.records import COMPLETE, FAILED, PRUNED, SEARCH
 from study.search.ledger import Ledger
 
 RUNG = 2
@@ -28,34 +26,6 @@ STOPPED_EARLY = (
     "search.method=random",
     "search.early_stopping={method: asha, first_rung: 2, reduction_factor: 3}",
 )
-
-
-def unbeatable(plan: Any, count: int) -> tuple[tuple[Job, TrialRecord], ...]:
-    """Trials of the search that nobody can match: whoever comes to the rung after them is stopped."""
-    cell = plan.cells[0]
-    found = []
-    for index in range(count):
-        job = Job(10_000 + index, cell, 0, SEARCH, 10_000 + index, {}, 0)
-        record = TrialRecord(
-            number=job.number,
-            cell=cell.name,
-            arm=cell.arm,
-            block=cell.block.label,
-            repeat=0,
-            phase=SEARCH,
-            index=job.index,
-            state=COMPLETE,
-            params={},
-            seed=0,
-            epochs=4,
-            value=2.0,
-            curve={RUNG: 2.0},
-            metrics={},
-            reason=None,
-            wall_seconds=1.0,
-        )
-        found.append((job, record))
-    return tuple(found)
 
 
 def workers() -> list[psutil.Process]:
@@ -86,12 +56,12 @@ def actors_of_trials() -> list[str]:
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.proof)])
-def test_stopped_trials_leave_nothing(count: int, small: Callable[..., Any], eventually: Any) -> None:
+def test_stopped_trials_leave_nothing(count: int, small: Callable[..., Any], unbeatable: Any, eventually: Any) -> None:
     sweep = small(f"search.trials={count}", *STOPPED_EARLY)
     plan = make_plan(sweep.spec)
     assert plan.blocks[0].rungs == (RUNG,)
 
-    records = sweep.run(earlier=unbeatable(plan, 100))
+    records = sweep.run(earlier=unbeatable(plan, rung=RUNG))
 
     searched = [record for record in records if record.phase == SEARCH]
     assert [(record.state, record.epochs) for record in searched] == [(PRUNED, RUNG)] * count
@@ -145,29 +115,10 @@ def test_a_lost_worker_and_a_stop_change_nothing(
 
 
 def test_a_stop_request_keeps_a_group_s_trial_resumable(
-    small: Callable[..., Any], two_processes: Any, without_times: Any
+    small: Callable[..., Any], run_until_stopped: Any, two_processes: Any, without_times: Any
 ) -> None:
-    from study import interrupts
-
     sweep = small("resources.workers=2", "train.epochs=60", "search.trials=1", "train.checkpoint_every_epochs=1000")
-    with interrupts.handled(), interrupts.patient():
-
-        def ask_to_stop() -> None:
-            folder = sweep.home.trial("lars_B1077_r0_t0")
-            deadline = time.monotonic() + 120
-            while not (folder / "reports.jsonl").exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        real_end, interrupts._end_hard = interrupts._end_hard, lambda: None
-        thread = threading.Thread(target=ask_to_stop)
-        thread.start()
-        try:
-            cut = sweep.run()
-        finally:
-            thread.join()
-            interrupts._end_hard = real_end
-    interrupts._requested.clear()
+    cut = run_until_stopped(sweep)
     assert [record.state for record in cut] == ["running"]
     assert 0 < cut[0].epochs < 60
     assert list(sweep.home.trial("lars_B1077_r0_t0").glob("checkpoints/*.pt"))
