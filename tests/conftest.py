@@ -16,6 +16,22 @@ import pytest
 import torch
 
 WriteCifar = Callable[..., Path]
+# Files that run whole studies come first: begun last, one would keep a process busy long after the other's end.
+LONG = (
+    "test_kills",
+    "_real",
+    "test_papers_experiments",
+    "test_end_to_end",
+    "test_studies",
+    "test_notebook",
+    "test_own_parts",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(
+        key=lambda item: next((rank for rank, end in enumerate(LONG) if item.path.stem.endswith(end)), len(LONG))
+    )
 
 
 class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # the Python twin of the C one

@@ -18,6 +18,7 @@ from study import checks
 from study.checks import FAIL, OK, WARN, Finding
 from study.doctor import finding_text, main
 from study.home import StudyHome
+from study.sections import DataSpec
 from study.spec import Spec
 
 
@@ -110,7 +111,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
 def test_data_that_is_there_and_data_that_is_not(make_spec: Callable[..., Spec], tmp_path: Path) -> None:
     (found,) = checks.data_sets(make_spec())
     assert (found.level, found.text) == (OK, "digits: 1,797 images, 10 classes")
-    sick = SimpleNamespace(data_sets=[SimpleNamespace(name="cifar10", model_dump=lambda: {"name": "cifar10"})])
+    sick = SimpleNamespace(data_sets=[DataSpec(name="cifar10")])
     (found,) = checks.data_sets(sick)  # type: ignore[arg-type]
     assert found.level == FAIL
     assert "cifar10 needs data.root" in found.text

@@ -208,7 +208,7 @@ def test_a_stopped_study_leaves_no_process_and_goes_on(tmp_path: Path, number: s
 def test_more_than_the_cluster_has_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
     done = run(tmp_path, *SMALL, "resources.cpus_per_worker=4096")
     assert done.returncode == 2
-    assert "4096 CPUs" in done.stderr
+    assert "4,096 CPUs" in done.stderr
     assert "lower resources.cpus_per_worker" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "studies" / "e2e" / "study.json").exists()
