@@ -176,7 +176,7 @@ def ray_cluster(spec: Spec, address: str | None) -> Iterator[Finding]:
         return
     cpus, gpus = (sum(node.resources.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     where = f"{counted(len(nodes), 'node')}, {cpus:g} CPUs, {gpus:g} GPUs"
-    yield Finding(OK, "ray", f"{where}: {capacity(need, nodes)} trials of {spec.name} at a time")
+    yield Finding(OK, "ray", f"{where}: {counted(capacity(need, nodes), 'trial')} of {spec.name} at a time")
 
 
 def run_checks(checks: Sequence[tuple[str, Callable[[], Iterator[Finding]]]]) -> Iterator[Finding]:

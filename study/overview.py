@@ -114,7 +114,7 @@ def overview(record: StudyRecord) -> Overview:
         cells=cells,
         settled=sum(trial.state in _SETTLED for trial in record.trials),
         running=running,
-        trials_planned=sum(sum(record.quotas(cell).values()) for cell in record.plan.cells),
+        trials_planned=record.most_trials,
         seconds_left=sum(left) / running if running and left and everywhere else None,
     )
 

@@ -108,6 +108,11 @@ class StudyRecord:
         repeats = range(self.plan.repeats)
         return {phase: sum(max(most, begun[phase, repeat]) for repeat in repeats) for phase, most in planned.items()}
 
+    @property
+    def most_trials(self) -> int:
+        """Trials of all cells and phases: as planned, and what began beyond the plan."""
+        return sum(sum(self.quotas(cell).values()) for cell in self.plan.cells)
+
     def most_epochs_of(self, cell: Cell) -> int:
         """Epochs of one cell where nothing more stops early: its quotas at full length, and what failed trials took."""
         failed = sum(trial.epochs for trial in self.trials if trial.cell == cell.name and trial.state == FAILED)

@@ -91,8 +91,7 @@ def facts(record: StudyRecord, summary: StudySummary) -> list[tuple[str, str, st
 
 def _beyond(record: StudyRecord) -> str:
     """Trials that are no part of the plan."""
-    quotas = sum(sum(record.quotas(cell).values()) for cell in record.plan.cells)
-    more = quotas - record.plan.trials + sum(trial.state == FAILED for trial in record.trials)
+    more = record.most_trials - record.plan.trials + sum(trial.state == FAILED for trial in record.trials)
     return f" and {more:,} beyond the plan (audits, top-ups, replacements)" if more else ""
 
 

@@ -37,7 +37,6 @@ STUDY = (
 SHORT = (*STUDY, "search.trials=3", "search.repeats=1")
 LONG = (*STUDY, "search.trials=6", "search.repeats=2", "confirm.seeds=2")
 METRIC = "val/accuracy"
-MOMENTS = ("start", "search", "confirm", "report")
 
 
 class Killed:
