@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.plan import make_plan
 from study.records import COMPLETE, CONFIRM, DIVERGED, PRUNED, RUNNING, SEARCH
@@ -172,3 +172,10 @@ def test_a_record_says_what_was_decided(study: Study) -> None:
     assert record.state == RUNNING
     study.scheduler.replay([(job, record)])
     assert study.scheduler.stops(job, record) is None  # alone at its rung it goes on
+
+
+def test_a_trial_whose_actor_is_on_its_way_is_not_given_a_reused_one(study: Study) -> None:
+    waiting = SimpleNamespace(status="PENDING")
+    controller: Any = SimpleNamespace(get_trials=lambda: [waiting])
+    assert FIFOScheduler().choose_trial_to_run(controller) is waiting  # else Tune has changed, and the override may go
+    assert study.scheduler.choose_trial_to_run(controller) is None  # type: ignore[func-returns-value]
